@@ -1,0 +1,67 @@
+# Builds with BuildKit and with the older builder alike: no here-documents and
+# no cache mounts.
+#   docker build --build-arg COMMIT="$(git rev-parse HEAD)" -t ml-model:v2 .
+
+# The same Debian release as the final stage, so that the binary finds the C
+# library that it was linked against.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+
+# The dependencies are a layer of their own, rebuilt only when the manifest or
+# the lock file changes: here they are compiled for an empty crate. Targets
+# other than the library and the binary are cut from the manifest, because cargo
+# refuses one that names files which are not there.
+COPY Cargo.toml Cargo.lock ./
+RUN awk '/^\[/ { skip = /^\[\[(bench|example|test)\]\]/ } !skip' Cargo.toml > manifest \
+ && mv manifest Cargo.toml \
+ && mkdir src \
+ && touch src/lib.rs \
+ && echo 'fn main() {}' > src/main.rs \
+ && cargo build --release --locked
+
+# Cargo compares modification times, and the sources keep those of the checkout,
+# which are older than the empty crate's: without the touch the empty crate
+# would be shipped.
+COPY src src
+ARG COMMIT=unknown
+RUN find src -name '*.rs' -exec touch {} + \
+ && ONNXD_COMMIT="$COMMIT" cargo build --release --locked
+
+# Whatever the checkout's umask was, any user may read the models.
+COPY models /models
+RUN chmod -R a+rX /models
+
+
+# The C library, a certificate store and no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+
+COPY --from=build /build/target/release/onnxd /usr/local/bin/onnxd
+# The default of repository.path is the folder `models` in the working folder,
+# so this is where the server looks. No ONNXD_REPOSITORY__PATH says so, because
+# the environment outranks a configuration file that means another folder.
+COPY --from=build /models /models
+WORKDIR /
+
+# A number, since Kubernetes cannot tell from a name that it is not root. Any
+# other works too: the server writes nowhere.
+USER 65532:65532
+
+EXPOSE 8000
+
+# On this signal the server drains and exits with 0.
+STOPSIGNAL SIGTERM
+
+# The image has no curl. Kubernetes ignores this and asks through its probes.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/onnxd", "health"]
+
+# Without a shell in between, so that signals reach the server.
+ENTRYPOINT ["/usr/local/bin/onnxd"]
+CMD ["serve"]
+
+# Last, because a new commit changes nothing but this.
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="onnxd" \
+      org.opencontainers.image.description="Serves ONNX models over HTTP, with sample models" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$COMMIT"

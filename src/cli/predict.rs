@@ -1,0 +1,116 @@
+//! `onnxd predict`: one request through the same codec and engine as the server's, without a server.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::finish;
+use crate::config::Config;
+use crate::config::load::Sources;
+use crate::engine::tract::TractEngine;
+use crate::engine::{Engine, ModelSource};
+use crate::error::{Error, Result};
+use crate::oip::NanForm;
+use crate::oip::request::{DecodedRequest, decode};
+use crate::oip::response::{Answer, encode};
+use crate::tensor::shape::Dims;
+use crate::tensor::value::NamedTensor;
+
+/// Run one request against a model, without a server.
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// An ONNX file
+    model: PathBuf,
+    /// The request, in any style that /predict takes; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Print the answer as the server would send it
+    #[arg(long)]
+    json: bool,
+}
+
+impl Predict {
+    /// Prints the outputs.
+    pub fn run(self) -> ExitCode {
+        finish(self.predict())
+    }
+
+    fn predict(self) -> Result<()> {
+        let model = TractEngine.load(&ModelSource {
+            bytes: read_file(&self.model)?.into(),
+        })?;
+        let limits = Config::load(&Sources::default())
+            .map_err(|problems| Error::internal(problems.join("; ")))?
+            .limits;
+        let request = decode(&read_input(&self.input)?, model.signature(), &limits)?;
+        let DecodedRequest {
+            style,
+            id,
+            parameters,
+            inputs,
+            outputs: wanted,
+        } = request;
+        let inputs = model.signature().check(inputs)?;
+        let tensors = model.session()?.run(&inputs)?;
+        let names = model
+            .signature()
+            .outputs
+            .iter()
+            .map(|output| output.name.clone());
+        let mut outputs: Vec<_> = names
+            .zip(tensors)
+            .map(|(name, tensor)| NamedTensor { name, tensor })
+            .collect();
+        outputs.retain(|output| wanted.is_empty() || wanted.contains(&output.name));
+        let text = match self.json {
+            true => {
+                let name = self.model.file_stem().unwrap_or_default().to_string_lossy();
+                let answer = Answer {
+                    model_name: &name,
+                    model_version: "1",
+                    id: id.as_deref(),
+                    outputs: &outputs,
+                };
+                encode(&answer, style, parameters.nan)?
+            }
+            false => outputs
+                .iter()
+                .flat_map(|output| readable(output).into_bytes())
+                .collect(),
+        };
+        let mut stdout = std::io::stdout().lock();
+        stdout
+            .write_all(text.trim_ascii_end())
+            .and_then(|()| stdout.write_all(b"\n"))
+            .map_err(|error| Error::internal("cannot write to standard output").with_source(error))
+    }
+}
+
+fn readable(NamedTensor { name, tensor }: &NamedTensor) -> String {
+    let mut nested = Vec::new();
+    crate::oip::response::write_nested(&mut nested, tensor, NanForm::Token);
+    let (dtype, dims) = (tensor.dtype(), Dims(tensor.shape().dims()));
+    format!(
+        "{name} ({dtype} {dims}): {}\n",
+        String::from_utf8_lossy(&nested)
+    )
+}
+
+/// Reads a file that the command line names.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let cannot =
+        |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+    std::fs::read(path).map_err(cannot)
+}
+
+fn read_input(path: &Path) -> Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return read_file(path);
+    }
+    let mut input = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut input);
+    read.map_err(|error| Error::not_found("cannot read standard input").with_source(error))?;
+    Ok(input)
+}

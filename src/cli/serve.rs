@@ -1,0 +1,70 @@
+//! `onnxd serve`: the server, from configuration to exit code.
+
+use std::process::ExitCode;
+
+use super::{Settings, finish};
+use crate::config::Config;
+use crate::engine::tract::TractEngine;
+use crate::error::{Error, Result};
+use crate::server::{Server, inference_threads};
+use crate::service::VERSION;
+use crate::shutdown::Signals;
+use crate::telemetry::logging;
+use crate::telemetry::metrics::Metrics;
+
+/// So many async threads at least: one that decodes a large body must not keep probes waiting.
+const LEAST_ASYNC_THREADS: usize = 2;
+
+/// Serves until a signal asks to stop, then drains.
+pub fn run(settings: Settings) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let log = logging::start(&config.log);
+    let metrics = Metrics::new();
+    let dropped = log.dropped_lines.clone();
+    metrics.count_dropped_log_lines(move || dropped.dropped_lines() as u64);
+    let threads = inference_threads(config.inference.threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(LEAST_ASYNC_THREADS))
+        .thread_name("async")
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(serve(config, metrics, threads));
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Error::internal("the async runtime did not start").with_source(error)),
+    };
+    if let Err(error) = &result {
+        tracing::error!(reason = error.chain(), "cannot serve");
+    }
+    // What is still queued is written before the process ends.
+    drop(log);
+    finish(result)
+}
+
+async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
+    let mut signals = Signals::listen()
+        .map_err(|error| Error::internal("cannot listen to signals").with_source(error))?;
+    let server = Server::build_with(config, std::sync::Arc::new(TractEngine), metrics).await?;
+    tracing::info!(
+        version = VERSION,
+        address = %server.address(),
+        models = %server.repository().display(),
+        inference_threads = threads,
+        "listening"
+    );
+    let stop = async move {
+        let stop = signals.next().await;
+        tokio::spawn(async move {
+            let again = signals.next().await;
+            std::process::exit(again.exit_code().into());
+        });
+        stop
+    };
+    server.run_until(stop).await
+}

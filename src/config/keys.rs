@@ -1,0 +1,176 @@
+//! The one table of settings: it drives defaults, the check for unknown keys, `onnxd config` and the README.
+
+/// One setting: where it can be set and what it means.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`, as in the file.
+    pub name: &'static str,
+    /// The default as it would be written; empty where there is none.
+    pub default: &'static str,
+    /// An environment variable that is honoured beside [`Key::variable`], which wins over it.
+    pub alias: Option<&'static str>,
+    /// The command line's flag.
+    pub flag: Option<&'static str>,
+    /// What the setting does, its unit and its valid values.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The environment variable of this setting.
+    pub fn variable(&self) -> String {
+        format!(
+            "{}{}",
+            VARIABLE_PREFIX,
+            self.name.replace('.', "__").to_uppercase()
+        )
+    }
+}
+
+/// What every environment variable of onnxd begins with.
+pub const VARIABLE_PREFIX: &str = "ONNXD_";
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key {
+        name,
+        default,
+        alias: None,
+        flag: None,
+        meaning,
+    }
+}
+
+/// Every setting there is.
+pub const KEYS: &[Key] = &[
+    Key {
+        flag: Some("--address"),
+        ..key("server.address", "0.0.0.0", "IP address to listen on")
+    },
+    Key {
+        alias: Some("PORT"),
+        flag: Some("--port"),
+        ..key(
+            "server.port",
+            "8000",
+            "HTTP port; 0 lets the system choose one",
+        )
+    },
+    Key {
+        flag: Some("--grpc-port"),
+        ..key(
+            "server.grpc_port",
+            "8001",
+            "reserved for gRPC, which this release does not serve yet: a port or `off`",
+        )
+    },
+    key(
+        "server.drain_delay_ms",
+        "5000",
+        "after SIGTERM, milliseconds to go on serving new requests while endpoints are removed",
+    ),
+    key(
+        "server.request_timeout_ms",
+        "30000",
+        "milliseconds that a request may take; caps any deadline it names",
+    ),
+    key(
+        "server.cors_origins",
+        "",
+        "web origins that may call from a browser, separated by commas, or `*`; empty is off",
+    ),
+    key(
+        "limits.body_bytes",
+        "64MiB",
+        "largest request body, also after decompression: bytes, or a number with KiB, MiB or GiB",
+    ),
+    key(
+        "limits.tensor_elements",
+        "67108864",
+        "most elements of one tensor in a request",
+    ),
+    key(
+        "limits.json_depth",
+        "32",
+        "deepest nesting of arrays in a request, 2 to 100",
+    ),
+    Key {
+        flag: Some("--models"),
+        ..key(
+            "repository.path",
+            "models",
+            "model repository: a folder of models, or one `.onnx` file",
+        )
+    },
+    key(
+        "repository.require_all",
+        "true",
+        "not ready while any model that was found has no served version",
+    ),
+    key(
+        "models.default",
+        "",
+        "the model that `/predict` means; else `repository.toml` names it, else the only model",
+    ),
+    Key {
+        alias: Some("MODEL_VERSION"),
+        ..key(
+            "models.version",
+            "",
+            "pins the default model's version, such as `2` or `v2`; else the newest that loads",
+        )
+    },
+    key(
+        "inference.threads",
+        "auto",
+        "inference threads; `auto` follows the CPU quota of the cgroup, rounded up",
+    ),
+    key(
+        "inference.queue_rows",
+        "1024",
+        "rows that may wait for each model; a full queue answers 429",
+    ),
+    key(
+        "log.format",
+        "auto",
+        "`pretty`, `json`, or `auto`: pretty on a terminal, JSON elsewhere",
+    ),
+    Key {
+        alias: Some("RUST_LOG"),
+        ..key(
+            "log.level",
+            "info",
+            "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by target: `info,onnxd=debug`",
+        )
+    },
+];
+
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The table of settings in Markdown, as the README shows it.
+pub fn markdown() -> String {
+    let mut table = String::from(
+        "| key | default | environment, flag | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for key in KEYS {
+        let variable = key.variable();
+        let places: Vec<_> = [Some(variable.as_str()), key.alias, key.flag]
+            .into_iter()
+            .flatten()
+            .map(|place| format!("`{place}`"))
+            .collect();
+        let default = if key.default.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", key.default)
+        };
+        table.push_str(&format!(
+            "| `{}` | {default} | {} | {} |\n",
+            key.name,
+            places.join(", "),
+            key.meaning
+        ));
+    }
+    table
+}

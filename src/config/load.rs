@@ -1,0 +1,203 @@
+//! Merges the sources of the configuration: defaults, then the file, then the environment, then flags.
+//!
+//! This is the only file that reads the process's environment. Nothing is checked here beyond form: the merged
+//! [`Settings`] keep the text and the origin of every value, so that `validate` can report all problems at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use config::{ConfigError, Environment, File, Source, Value, ValueKind};
+
+use super::keys::{self, KEYS, VARIABLE_PREFIX};
+
+/// Looked for in the working folder when no file is named.
+const DEFAULT_FILE: &str = "onnxd.toml";
+
+/// What the configuration is made from, apart from the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file that was named; it must exist.
+    pub file: Option<PathBuf>,
+    pub environment: HashMap<String, String>,
+    /// Settings from the command line, by key.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Sources {
+    /// The sources of this process: its environment and, unless a file is named, `onnxd.toml` where it stands.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Sources {
+        let default_file = || {
+            Path::new(DEFAULT_FILE)
+                .is_file()
+                .then(|| PathBuf::from(DEFAULT_FILE))
+        };
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Sources {
+            file: file.or_else(default_file),
+            environment: environment.collect(),
+            flags,
+        }
+    }
+}
+
+/// One merged value, as text, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub text: String,
+    pub origin: String,
+}
+
+/// The merged values by key; keys that do not exist are still among them.
+pub type Settings = BTreeMap<String, Setting>;
+
+/// Merges the sources. The errors are those that keep a source from being read at all.
+pub fn merge(sources: &Sources) -> Result<Settings, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut settings = Settings::new();
+    for key in KEYS {
+        settings.insert(
+            key.name.to_owned(),
+            Setting {
+                text: key.default.to_owned(),
+                origin: "default".to_owned(),
+            },
+        );
+    }
+    if let Some(file) = &sources.file {
+        let origin = file.display().to_string();
+        overlay(
+            &mut settings,
+            &mut problems,
+            File::from(file.as_path()),
+            |_| origin.clone(),
+        );
+    }
+    let aliased = aliased(&sources.environment);
+    overlay(&mut settings, &mut problems, aliased, |name| {
+        let alias = keys::find(name)
+            .and_then(|key| key.alias)
+            .unwrap_or_default();
+        format!("environment variable {alias}")
+    });
+    overlay(
+        &mut settings,
+        &mut problems,
+        prefixed(&sources.environment),
+        variable_origin,
+    );
+    for (name, text) in &sources.flags {
+        let flag = keys::find(name)
+            .and_then(|key| key.flag)
+            .unwrap_or_default();
+        settings.insert(
+            (*name).to_owned(),
+            Setting {
+                text: text.clone(),
+                origin: format!("flag {flag}"),
+            },
+        );
+    }
+    if problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(problems)
+    }
+}
+
+fn overlay(
+    settings: &mut Settings,
+    problems: &mut Vec<String>,
+    source: impl Source + Send + Sync + 'static,
+    origin: impl Fn(&str) -> String,
+) {
+    match config::Config::builder()
+        .add_source(source)
+        .build()
+        .and_then(|merged| merged.collect())
+    {
+        Ok(table) => flatten("", &table, &mut |name, text| {
+            let origin = origin(&name);
+            settings.insert(name, Setting { text, origin });
+        }),
+        Err(error) => problems.push(readable(&error)),
+    }
+}
+
+fn readable(error: &ConfigError) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+/// Walks nested tables down to `section.key`, turning every value into the text that a person would write.
+fn flatten(
+    prefix: &str,
+    table: &config::Map<String, Value>,
+    found: &mut impl FnMut(String, String),
+) {
+    for (name, value) in table {
+        let name = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match &value.kind {
+            ValueKind::Table(inner) => flatten(&name, inner, found),
+            ValueKind::Array(items) => {
+                let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+                found(name, items.join(","));
+            }
+            ValueKind::Nil => found(name, String::new()),
+            _ => found(name, value.to_string()),
+        }
+    }
+}
+
+fn prefixed(environment: &HashMap<String, String>) -> Environment {
+    let ours = environment
+        .iter()
+        .filter(|(name, value)| !is_service_link(name, value));
+    let ours = ours
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Environment::with_prefix(VARIABLE_PREFIX.trim_end_matches('_'))
+        .prefix_separator("_")
+        .separator("__")
+        .ignore_empty(true)
+        .source(Some(ours))
+}
+
+/// The variables that other platforms set, such as `PORT`, under the names of our own keys.
+fn aliased(environment: &HashMap<String, String>) -> Environment {
+    let found = KEYS.iter().filter_map(|key| {
+        let value = environment.get(key.alias?)?;
+        Some((key.name.replace('.', "__"), value.clone()))
+    });
+    Environment::default()
+        .separator("__")
+        .ignore_empty(true)
+        .source(Some(found.collect()))
+}
+
+fn variable_origin(name: &str) -> String {
+    format!(
+        "environment variable {VARIABLE_PREFIX}{}",
+        name.replace('.', "__").to_uppercase()
+    )
+}
+
+/// Kubernetes gives every pod variables for each Service of its namespace unless the pod turns them off; those
+/// of a Service that is itself called `onnxd` look like ours and are not.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else {
+        return false;
+    };
+    let numbered_port = rest
+        .strip_prefix("PORT_")
+        .is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()));
+    rest == "SERVICE_HOST"
+        || rest == "SERVICE_PORT"
+        || rest.starts_with("SERVICE_PORT_")
+        || (rest == "PORT" && value.contains("://"))
+        || numbered_port
+}

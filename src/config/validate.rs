@@ -1,0 +1,347 @@
+//! Turns merged settings into a [`Config`], or into the list of everything that is wrong with them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys;
+use super::load::{self, Settings, Sources};
+use super::units::parse_bytes;
+use super::*;
+
+/// The most inference threads that can be asked for: far beyond any machine, so that a slip of the hand is caught.
+const MOST_THREADS: usize = 1024;
+/// serde_json itself stops at 128 levels, of which the request's own objects take some.
+const DEEPEST_JSON: usize = 100;
+
+impl Config {
+    /// Merges and checks the sources; the error is one sentence a problem.
+    pub fn load(sources: &Sources) -> Result<Config, Vec<String>> {
+        check(&load::merge(sources)?)
+    }
+}
+
+/// Checks merged settings.
+pub fn check(settings: &Settings) -> Result<Config, Vec<String>> {
+    let mut checker = Checker {
+        settings,
+        problems: Vec::new(),
+    };
+    checker.unknown_keys();
+    let config = checker.config();
+    match config {
+        Some(config) if checker.problems.is_empty() => Ok(config),
+        _ => Err(checker.problems),
+    }
+}
+
+struct Checker<'a> {
+    settings: &'a Settings,
+    problems: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn unknown_keys(&mut self) {
+        for (name, setting) in self.settings {
+            if keys::find(name).is_none() {
+                let hint = nearest(name)
+                    .map(|near| format!("; did you mean {near}?"))
+                    .unwrap_or_default();
+                self.problems
+                    .push(format!("unknown key {name} ({}){hint}", setting.origin));
+            }
+        }
+    }
+
+    /// Reads every section before giving up, so that no problem hides another.
+    fn config(&mut self) -> Option<Config> {
+        let (server, limits, repository) = (self.server(), self.limits(), self.repository());
+        let (models, inference, log) = (self.models(), self.inference(), self.log());
+        Some(Config {
+            server: server?,
+            limits: limits?,
+            repository: repository?,
+            models: models?,
+            inference: inference?,
+            log: log?,
+        })
+    }
+
+    fn server(&mut self) -> Option<ServerConfig> {
+        let address = self.read("server.address", "an IP address such as 0.0.0.0", |text| {
+            text.parse().ok()
+        });
+        let port = self.read("server.port", "a port from 0 to 65535", |text| {
+            text.parse().ok()
+        });
+        self.read(
+            "server.grpc_port",
+            "a port from 0 to 65535, or off",
+            |text| (text == "off" || text.parse::<u16>().is_ok()).then_some(()),
+        );
+        let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
+        let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
+        let cors_origins = self.read(
+            "server.cors_origins",
+            "origins such as https://example.com, or *",
+            parse_origins,
+        );
+        Some(ServerConfig {
+            address: address?,
+            port: port?,
+            drain_delay: drain_delay?,
+            request_timeout: request_timeout?,
+            cors_origins: cors_origins?,
+        })
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let body_bytes = self.read(
+            "limits.body_bytes",
+            "bytes such as 1048576 or 64MiB, at least 1",
+            |text| parse_bytes(text).filter(|&bytes| bytes > 0),
+        );
+        let tensor_elements = self.number("limits.tensor_elements", 1, usize::MAX);
+        let json_depth = self.number("limits.json_depth", 2, DEEPEST_JSON);
+        Some(Limits {
+            body_bytes: body_bytes?,
+            tensor_elements: tensor_elements?,
+            json_depth: json_depth?,
+        })
+    }
+
+    fn repository(&mut self) -> Option<RepositoryConfig> {
+        let path = self.read(
+            "repository.path",
+            "a folder or an .onnx file on this machine",
+            |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
+        );
+        let require_all = self.read("repository.require_all", "true or false", |text| {
+            text.parse().ok()
+        });
+        Some(RepositoryConfig {
+            path: path?,
+            require_all: require_all?,
+        })
+    }
+
+    fn models(&mut self) -> Option<ModelsConfig> {
+        let default = self.read("models.default", "a model's name", |text| {
+            Some(non_empty(text))
+        });
+        let version =
+            self.read(
+                "models.version",
+                "a version such as 2 or v2",
+                |text| match non_empty(text) {
+                    None => Some(None),
+                    Some(text) => canonical_version(&text).map(Some),
+                },
+            );
+        Some(ModelsConfig {
+            default: default?,
+            version: version?,
+        })
+    }
+
+    fn inference(&mut self) -> Option<InferenceConfig> {
+        let expected = format!("auto, or a number from 1 to {MOST_THREADS}");
+        let threads = self.read("inference.threads", &expected, |text| match text {
+            "auto" => Some(None),
+            text => text
+                .parse()
+                .ok()
+                .filter(|threads| (1..=MOST_THREADS).contains(threads))
+                .map(Some),
+        });
+        let queue_rows = self.number("inference.queue_rows", 1, usize::MAX);
+        Some(InferenceConfig {
+            threads: threads?,
+            queue_rows: queue_rows?,
+        })
+    }
+
+    fn log(&mut self) -> Option<LogConfig> {
+        let format = self.read("log.format", "auto, pretty or json", |text| match text {
+            "auto" => Some(LogFormat::Auto),
+            "pretty" => Some(LogFormat::Pretty),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        });
+        let expected =
+            "error, warn, info, debug, trace or off, also by target such as info,onnxd=debug";
+        let level = self.read("log.level", expected, |text| text.parse().ok());
+        Some(LogConfig {
+            format: format?,
+            level: level?,
+        })
+    }
+
+    fn milliseconds(&mut self, name: &str, least: u64) -> Option<Duration> {
+        let most = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
+        let expected = format!("milliseconds from {least} to {most}");
+        let read = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|millis| (least..=most).contains(millis))
+        };
+        self.read(name, &expected, read).map(Duration::from_millis)
+    }
+
+    fn number(&mut self, name: &str, least: usize, most: usize) -> Option<usize> {
+        let expected = match most {
+            usize::MAX => format!("a whole number of at least {least}"),
+            most => format!("a whole number from {least} to {most}"),
+        };
+        self.read(name, &expected, |text| {
+            text.parse()
+                .ok()
+                .filter(|number| (least..=most).contains(number))
+        })
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let setting = self
+            .settings
+            .get(name)
+            .expect("merging starts from every key's default");
+        let value = parse(&setting.text);
+        if value.is_none() {
+            self.problems.push(format!(
+                "{name}: expected {expected}, got '{}' ({})",
+                setting.text, setting.origin
+            ));
+        }
+        value
+    }
+}
+
+/// The canonical form of a version: `v2` and `2` are both `2`; `None` for anything else.
+pub fn canonical_version(text: &str) -> Option<String> {
+    let number: u64 = text.strip_prefix('v').unwrap_or(text).parse().ok()?;
+    (number > 0 && !text.contains('+')).then(|| number.to_string())
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn parse_origins(text: &str) -> Option<CorsOrigins> {
+    match text {
+        "" => Some(CorsOrigins::Off),
+        "*" => Some(CorsOrigins::Any),
+        list => {
+            let origins = list.split(',').map(str::trim).map(|origin| {
+                let valid = origin.starts_with("http://") || origin.starts_with("https://");
+                (valid && origin.bytes().all(|byte| byte.is_ascii_graphic()))
+                    .then(|| origin.to_owned())
+            });
+            origins.collect::<Option<Vec<_>>>().map(CorsOrigins::List)
+        }
+    }
+}
+
+/// The key that an unknown one most likely stands for: the same letters with other separators.
+fn nearest(name: &str) -> Option<String> {
+    let letters = |text: &str| text.replace(['.', '_', '-'], "").to_lowercase();
+    let wanted = letters(name);
+    let key = keys::KEYS.iter().find(|key| {
+        let last = key.name.rsplit('.').next().unwrap_or_default();
+        letters(key.name) == wanted || letters(last) == wanted
+    })?;
+    Some(format!("{} ({})", key.name, key.variable()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        Config::load(&Sources {
+            environment,
+            ..Sources::default()
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let config = load(&[]).expect("the defaults are valid");
+        assert_eq!(config.server.port, 8000);
+        assert_eq!(config.limits.body_bytes, 64 << 20);
+        assert_eq!(config.models.version, None);
+    }
+
+    #[test]
+    fn the_environments_own_names_and_aliases_are_honoured() {
+        let config = load(&[
+            ("PORT", "5000"),
+            ("MODEL_VERSION", "v2"),
+            ("RUST_LOG", "debug"),
+        ])
+        .expect("valid");
+        assert_eq!(
+            (config.server.port, config.models.version.as_deref()),
+            (5000, Some("2"))
+        );
+        let config = load(&[("PORT", "5000"), ("ONNXD_SERVER__PORT", "6000")]).expect("valid");
+        assert_eq!(config.server.port, 6000);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_origin() {
+        let problems = load(&[
+            ("ONNXD_SERVER__PORT", "web"),
+            ("ONNXD_LOG__FORMAT", "xml"),
+            ("ONNXD_SERVER_PORT", "1"),
+        ])
+        .expect_err("three things are wrong");
+        assert_eq!(
+            problems,
+            [
+                "unknown key server_port (environment variable ONNXD_SERVER_PORT); did you mean server.port (ONNXD_SERVER__PORT)?",
+                "server.port: expected a port from 0 to 65535, got 'web' (environment variable ONNXD_SERVER__PORT)",
+                "log.format: expected auto, pretty or json, got 'xml' (environment variable ONNXD_LOG__FORMAT)",
+            ]
+        );
+    }
+
+    #[test]
+    fn variables_of_a_service_called_onnxd_are_passed_over() {
+        let links = [
+            ("ONNXD_SERVICE_HOST", "10.0.0.1"),
+            ("ONNXD_SERVICE_PORT", "80"),
+            ("ONNXD_SERVICE_PORT_HTTP", "80"),
+            ("ONNXD_PORT", "tcp://10.0.0.1:80"),
+            ("ONNXD_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("ONNXD_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ];
+        load(&links).expect("service links are not settings");
+    }
+
+    #[test]
+    fn versions_are_canonical() {
+        assert_eq!(canonical_version("v2").as_deref(), Some("2"));
+        assert_eq!(canonical_version("007").as_deref(), Some("7"));
+        for text in ["", "v", "0", "-1", "+1", "2.0", "latest"] {
+            assert_eq!(canonical_version(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn cors_origins_are_off_any_or_listed() {
+        assert_eq!(parse_origins(""), Some(CorsOrigins::Off));
+        assert_eq!(parse_origins("*"), Some(CorsOrigins::Any));
+        assert!(
+            matches!(parse_origins("https://a.example, http://b.example"), Some(CorsOrigins::List(list)) if list.len() == 2)
+        );
+        assert_eq!(parse_origins("a.example"), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! Tensors of the wire ⇄ tensors of tract. One copy in; none out where the element types agree.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tract_onnx::prelude::*;
+
+use super::failed;
+use crate::error::{Error, Result};
+use crate::tensor::dtype::DataType;
+use crate::tensor::shape::Shape;
+use crate::tensor::signature::TensorSpec;
+use crate::tensor::value::Tensor as WireTensor;
+
+/// tract's name for a data type; it has no bfloat16.
+pub fn to_tract(dtype: DataType) -> Option<DatumType> {
+    Some(match dtype {
+        DataType::Bool => DatumType::Bool,
+        DataType::UInt8 => DatumType::U8,
+        DataType::UInt16 => DatumType::U16,
+        DataType::UInt32 => DatumType::U32,
+        DataType::UInt64 => DatumType::U64,
+        DataType::Int8 => DatumType::I8,
+        DataType::Int16 => DatumType::I16,
+        DataType::Int32 => DatumType::I32,
+        DataType::Int64 => DatumType::I64,
+        DataType::Fp16 => DatumType::F16,
+        DataType::Fp32 => DatumType::F32,
+        DataType::Fp64 => DatumType::F64,
+        DataType::Bytes => DatumType::String,
+        DataType::Bf16 => return None,
+    })
+}
+
+/// Copies a checked input into a tensor that tract owns.
+pub fn input(tensor: &WireTensor) -> Result<Tensor> {
+    let dims = tensor.shape().dims();
+    if tensor.dtype() == DataType::Bytes {
+        let strings = tensor
+            .strings()
+            .map(|bytes| String::from_utf8(bytes.to_vec()));
+        let strings = strings.collect::<Result<Vec<_>, _>>();
+        let strings = strings.map_err(|_| {
+            Error::invalid("a BYTES element is not UTF-8, as this model's strings must be")
+        })?;
+        let array = tract_ndarray::ArrayD::from_shape_vec(dims, strings);
+        return Ok(array.map_err(|error| failed(error.into()))?.into_tensor());
+    }
+    let dtype = to_tract(tensor.dtype())
+        .ok_or_else(|| Error::internal("tract was given a type it does not have"))?;
+    let mut copy = Tensor::zero_dt(dtype, dims).map_err(failed)?;
+    copy.as_bytes_mut().copy_from_slice(tensor.data());
+    Ok(copy)
+}
+
+/// Wraps an output in the type that the signature declares, without copying where tract's own type is the same.
+pub fn output(spec: &TensorSpec, value: TValue) -> Result<WireTensor> {
+    let dtype = to_tract(spec.dtype)
+        .ok_or_else(|| Error::internal("the model declares a type that tract lacks"))?;
+    let value = value.into_arc_tensor();
+    let value = match value.datum_type() == dtype {
+        true => value,
+        false => Arc::new(value.cast_to_dt(dtype).map_err(failed)?.into_owned()),
+    };
+    let shape = Shape::new(value.shape().to_vec())?;
+    if dtype == DatumType::String {
+        let view = value.try_as_plain_ram().map_err(failed)?;
+        return WireTensor::from_strings(shape, view.as_slice::<String>().map_err(failed)?);
+    }
+    WireTensor::new(spec.dtype, shape, Bytes::from_owner(SharedOutput(value)))
+}
+
+/// Keeps tract's tensor alive for as long as the answer reads its bytes.
+struct SharedOutput(Arc<Tensor>);
+
+impl AsRef<[u8]> for SharedOutput {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

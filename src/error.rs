@@ -1,0 +1,145 @@
+//! The one error type of onnxd.
+//!
+//! Every fallible step returns [`Error`]; its [`ErrorKind`] is closed, so each protocol maps it in one
+//! exhaustive table. An error's message is written for the client and names the field, what was expected and
+//! what came; what only the operator may see travels as the source and goes to the log.
+
+use std::time::Duration;
+
+/// What went wrong, in terms that every protocol can express.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is malformed: body, shape, name, data type or parameter.
+    InvalidArgument,
+    /// The model, version or path does not exist.
+    NotFound,
+    /// The request is over a limit: bytes, elements, depth or rows.
+    TooLarge,
+    /// The queue is full; try again later.
+    QueueFull,
+    /// The model is known but not ready, or the server is going away.
+    Unavailable,
+    /// The deadline passed before there was an answer.
+    DeadlineExceeded,
+    /// An operator or a feature that this build does not have.
+    Unimplemented,
+    /// The model failed while running.
+    Internal,
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// An error with a message for the client and, where there is one, a cause for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    retry_after: Option<Duration>,
+    #[source]
+    source: Option<Source>,
+}
+
+/// The result of anything that can fail in onnxd.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// A malformed request.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// An unknown model, version or path.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// A request over a limit.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TooLarge, message)
+    }
+
+    /// A model or server that cannot answer now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// An operator or feature that is not there.
+    pub fn unimplemented(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unimplemented, message)
+    }
+
+    /// A failure inside a model or the server.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// The same error, with the cause that the log should show.
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same error, telling the client when to try again.
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// What went wrong, for the protocols' tables.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// When the client may try again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What a client may read: the message, except for internal failures, whose cause belongs in the log.
+    pub fn public_message(&self) -> &str {
+        match self.kind {
+            ErrorKind::Internal => {
+                "the model failed while running; the server's log has the cause under this request id"
+            }
+            _ => &self.message,
+        }
+    }
+
+    /// The message followed by every cause beneath it, in one line, for the log and the command line.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.ends_with(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn internal_causes_stay_out_of_the_public_message() {
+        let error = Error::internal("session failed").with_source("secret path");
+        assert!(!error.public_message().contains("secret"));
+        assert_eq!(error.chain(), "session failed: secret path");
+    }
+}

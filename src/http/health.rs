@@ -1,0 +1,85 @@
+//! Health: a summary for people and load balancers, and the probes of Kubernetes.
+//!
+//! Nothing here touches a queue or waits for a model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::{App, error};
+use crate::error::Error;
+use crate::service::types::{ModelStatus, Summary};
+use crate::service::{NAME, VERSION};
+
+/// `GET /health`: 200 when ready, else 503, with the state of every model.
+pub async fn summary(State(app): State<Arc<App>>) -> Response {
+    let Summary {
+        unready_reason,
+        uptime,
+        default_model,
+        models,
+    } = app.service.summary();
+    let status = if unready_reason.is_some() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let mut body = Map::new();
+    body.insert(
+        "status".into(),
+        if unready_reason.is_some() {
+            "unavailable"
+        } else {
+            "ready"
+        }
+        .into(),
+    );
+    if let Some(reason) = unready_reason {
+        body.insert("error".into(), reason.into());
+    }
+    body.insert("name".into(), NAME.into());
+    body.insert("version".into(), VERSION.into());
+    body.insert(
+        "uptime_seconds".into(),
+        (uptime.as_millis() as f64 / 1e3).into(),
+    );
+    body.insert("default_model".into(), default_model.into());
+    body.insert("models".into(), models.into_iter().map(model).collect());
+    error::json_response(status, &Value::Object(body))
+}
+
+fn model(status: ModelStatus) -> Value {
+    let ModelStatus {
+        name,
+        version,
+        state,
+        reason,
+    } = status;
+    let mut model = Map::new();
+    model.insert("name".into(), name.into());
+    model.insert("version".into(), version.into());
+    model.insert("state".into(), state.into());
+    if let Some(reason) = reason {
+        model.insert("reason".into(), reason.into());
+    }
+    Value::Object(model)
+}
+
+/// `GET /health/ready`: 200 when the server should be sent traffic, else 503 with the reason.
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.service.unready_reason() {
+        None => error::json_response(StatusCode::OK, &json!({ "status": "ready" })),
+        Some(reason) => {
+            error::response(&Error::unavailable(reason).with_retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
+/// `GET /health/live`: 200 for as long as the process answers.
+pub async fn live() -> Response {
+    error::json_response(StatusCode::OK, &json!({ "status": "live" }))
+}

@@ -1,0 +1,98 @@
+//! The whole middleware stack, outermost first, with a reason a line.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::{BoxError, Router};
+use tower::ServiceBuilder;
+use tower::util::{MapRequestLayer, option_layer};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any as AnyOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+
+use super::{App, edge, error, trace};
+use crate::config::{CorsOrigins, ServerConfig};
+use crate::error::Error;
+
+/// Puts the stack around the routes.
+pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
+    let body_bytes = app.limits.body_bytes;
+    let timeout =
+        TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, config.request_timeout);
+    let around_body = ServiceBuilder::new()
+        // A body that says it is too large is refused before it is read.
+        .layer(RequestBodyLimitLayer::new(body_bytes))
+        // Reads gzip and deflate, answers 415 to other encodings.
+        .layer(RequestDecompressionLayer::new())
+        // The same limit once more, on what the body grows to.
+        .layer(RequestBodyLimitLayer::new(body_bytes))
+        .map_response(|response: axum::http::Response<_>| response.map(Body::new));
+    let around_request = ServiceBuilder::new()
+        // A client's own id must be fit for logs and headers.
+        .layer(MapRequestLayer::new(
+            trace::drop_unfit_request_id as fn(Request<Body>) -> Request<Body>,
+        ))
+        // Every request has an id, the client's or ours.
+        .layer(SetRequestIdLayer::x_request_id(trace::RequestIds::default()))
+        // Counts, logs, and completes every answer, whoever below made it.
+        .layer(from_fn_with_state(app, edge::exchange))
+        // Whatever is logged while a request is served carries its ids.
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(trace::span)
+                .on_request(())
+                .on_response(())
+                .on_failure(()),
+        )
+        // The id comes back in the answer.
+        .layer(PropagateRequestIdLayer::x_request_id())
+        // Off unless origins are configured.
+        .layer(option_layer(cors(&config.cors_origins)))
+        // A bug in a handler costs one request.
+        .layer(CatchPanicLayer::custom(panicked))
+        // No request is worked on for ever, reading its body included.
+        .layer(timeout);
+    routes.layer(around_body).layer(around_request)
+}
+
+fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
+    let layer = CorsLayer::new()
+        .allow_methods(AnyOrigin)
+        .allow_headers(AnyOrigin)
+        .expose_headers(AnyOrigin);
+    match origins {
+        CorsOrigins::Off => None,
+        CorsOrigins::Any => Some(layer.allow_origin(AnyOrigin)),
+        CorsOrigins::List(origins) => {
+            let origins = origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok());
+            Some(layer.allow_origin(origins.collect::<Vec<_>>()))
+        }
+    }
+}
+
+/// The panic itself is logged by the process's panic hook.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    error::response(&Error::internal("a handler panicked"))
+}
+
+/// Whether a body could not be read because it passed the limit.
+pub fn is_over_limit(error: &BoxError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

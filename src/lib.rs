@@ -1,0 +1,37 @@
+//! onnxd, a model inference server. The modules stand bottom-up: each imports only from those above it here.
+//!
+//! ```text
+//! 8  main · cli                       talk to people
+//! 7  server                           composition root: build, bind, run, drain
+//! 6  http                             wire ⇄ service types; the only room that knows a protocol
+//! 5  service                          the façade: infer · metadata · readiness
+//! 4  serving                          what is live: registry, deployments, lanes, batcher
+//! 3  engine ‖ repository              how a model runs ‖ what is in storage
+//! 2  oip · telemetry · shutdown       JSON form of tensors · metrics and logs · signals and drain
+//! 1  tensor ‖ config                  vocabulary ‖ settings: no async, no sockets
+//! 0  error                            Error and its closed ErrorKind
+//! ```
+//!
+//! `tests/tidy.rs` proves that nothing imports upwards or sideways.
+
+pub mod error;
+
+pub mod config;
+pub mod tensor;
+
+pub mod oip;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod engine;
+pub mod repository;
+
+pub mod serving;
+
+pub mod service;
+
+pub mod http;
+
+pub mod server;
+
+pub mod cli;

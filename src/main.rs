@@ -1,0 +1,7 @@
+//! onnxd: serves ONNX models over HTTP.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    onnxd::cli::run()
+}

@@ -1,0 +1,237 @@
+//! Writes answers as JSON, in the style of the request, straight from the tensors.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::numbers::{Bool, WriteJson};
+use super::{NanForm, Style};
+use crate::error::{Error, Result};
+use crate::tensor::dtype::DataType;
+use crate::tensor::value::{NamedTensor, Tensor};
+
+/// What an answer says.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    pub model_name: &'a str,
+    pub model_version: &'a str,
+    pub id: Option<&'a str>,
+    pub outputs: &'a [NamedTensor],
+}
+
+/// Writes `answer` in `style`. Fails only for [`Style::Rows`], when an output has no dimension for the rows.
+pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>> {
+    let data: usize = answer
+        .outputs
+        .iter()
+        .map(|output| output.tensor.data().len())
+        .sum();
+    let mut out = Vec::with_capacity(256 + 4 * data);
+    out.extend_from_slice(b"{\"model_name\":");
+    write_text(&mut out, answer.model_name);
+    out.extend_from_slice(b",\"model_version\":");
+    write_text(&mut out, answer.model_version);
+    if let Some(id) = answer.id {
+        out.extend_from_slice(b",\"id\":");
+        write_text(&mut out, id);
+    }
+    match style {
+        Style::Rows => write_rows(&mut out, answer.outputs, nan)?,
+        Style::Columns => write_columns(&mut out, answer.outputs, nan),
+        Style::Protocol => write_protocol(&mut out, answer.outputs, nan),
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+fn write_rows(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) -> Result<()> {
+    let rows = common_rows(outputs)?;
+    out.extend_from_slice(b",\"predictions\":");
+    if let [output] = outputs {
+        write_nested(out, &output.tensor, nan);
+        return Ok(());
+    }
+    let columns: Vec<_> = outputs.iter().map(Column::new).collect();
+    write_list(out, b"[]", 0..rows, |out, row| {
+        write_list(out, b"{}", &columns, |out, column| {
+            column.write_row(out, row, nan)
+        });
+    });
+    Ok(())
+}
+
+/// One output, ready to be written row by row.
+struct Column<'a> {
+    name: &'a str,
+    elements: Box<dyn Elements + 'a>,
+    dims: &'a [usize],
+    width: usize,
+}
+
+impl<'a> Column<'a> {
+    fn new(NamedTensor { name, tensor }: &'a NamedTensor) -> Self {
+        let dims = &tensor.shape().dims()[1..];
+        Column {
+            name,
+            elements: elements(tensor),
+            dims,
+            width: dims.iter().product(),
+        }
+    }
+
+    fn write_row(&self, out: &mut Vec<u8>, row: usize, nan: NanForm) {
+        write_text(out, self.name);
+        out.push(b':');
+        self.elements.write(
+            out,
+            self.dims,
+            row * self.width..(row + 1) * self.width,
+            nan,
+        );
+    }
+}
+
+/// The length of the first dimension, which the rows style needs to be the same in every output.
+fn common_rows(outputs: &[NamedTensor]) -> Result<usize> {
+    let mut common = None;
+    for NamedTensor { name, tensor } in outputs {
+        let first = tensor.shape().dims().first().copied();
+        if first.is_none() || first != *common.get_or_insert(first) {
+            return Err(Error::invalid(format!(
+                "output '{name}' has shape {} and so no rows to answer 'instances' with; send 'inputs' instead",
+                tensor.shape()
+            )));
+        }
+    }
+    Ok(common.flatten().unwrap_or(0))
+}
+
+fn write_columns(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) {
+    out.extend_from_slice(b",\"outputs\":");
+    match outputs {
+        [output] => write_nested(out, &output.tensor, nan),
+        outputs => write_list(out, b"{}", outputs, |out, output| {
+            write_text(out, &output.name);
+            out.push(b':');
+            write_nested(out, &output.tensor, nan);
+        }),
+    }
+}
+
+fn write_protocol(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) {
+    out.extend_from_slice(b",\"outputs\":");
+    write_list(out, b"[]", outputs, |out, output| {
+        write_tensor_object(out, output, nan)
+    });
+}
+
+/// Writes one tensor object of the Open Inference Protocol, its data flat.
+pub fn write_tensor_object(
+    out: &mut Vec<u8>,
+    NamedTensor { name, tensor }: &NamedTensor,
+    nan: NanForm,
+) {
+    out.extend_from_slice(b"{\"name\":");
+    write_text(out, name);
+    let (dtype, shape) = (tensor.dtype(), tensor.shape());
+    out.extend_from_slice(
+        format!(",\"datatype\":\"{dtype}\",\"shape\":{shape},\"data\":").as_bytes(),
+    );
+    let count = shape.elements();
+    elements(tensor).write(out, &[count], 0..count, nan);
+    out.push(b'}');
+}
+
+/// Writes a whole tensor as lists nested like its shape.
+pub fn write_nested(out: &mut Vec<u8>, tensor: &Tensor, nan: NanForm) {
+    let shape = tensor.shape();
+    elements(tensor).write(out, shape.dims(), 0..shape.elements(), nan);
+}
+
+/// A tensor's elements behind one dispatch on their type.
+trait Elements {
+    /// Writes the elements in `range` as lists nested by `dims`.
+    fn write(&self, out: &mut Vec<u8>, dims: &[usize], range: Range<usize>, nan: NanForm);
+}
+
+impl<T: WriteJson + Clone> Elements for Cow<'_, [T]> {
+    fn write(&self, out: &mut Vec<u8>, dims: &[usize], range: Range<usize>, nan: NanForm) {
+        write_dims(out, dims, &self[range], nan);
+    }
+}
+
+fn elements(tensor: &Tensor) -> Box<dyn Elements + '_> {
+    match tensor.dtype() {
+        DataType::Bool => Box::new(tensor.elements::<Bool>()),
+        DataType::UInt8 => Box::new(tensor.elements::<u8>()),
+        DataType::UInt16 => Box::new(tensor.elements::<u16>()),
+        DataType::UInt32 => Box::new(tensor.elements::<u32>()),
+        DataType::UInt64 => Box::new(tensor.elements::<u64>()),
+        DataType::Int8 => Box::new(tensor.elements::<i8>()),
+        DataType::Int16 => Box::new(tensor.elements::<i16>()),
+        DataType::Int32 => Box::new(tensor.elements::<i32>()),
+        DataType::Int64 => Box::new(tensor.elements::<i64>()),
+        DataType::Fp16 => Box::new(tensor.elements::<f16>()),
+        DataType::Bf16 => Box::new(tensor.elements::<bf16>()),
+        DataType::Fp32 => Box::new(tensor.elements::<f32>()),
+        DataType::Fp64 => Box::new(tensor.elements::<f64>()),
+        DataType::Bytes => Box::new(Cow::Owned(tensor.strings().collect::<Vec<_>>())),
+    }
+}
+
+fn write_dims<T: WriteJson>(out: &mut Vec<u8>, dims: &[usize], elements: &[T], nan: NanForm) {
+    match dims {
+        [] => elements
+            .iter()
+            .for_each(|element| element.write_json(out, nan)),
+        [_] => write_list(out, b"[]", elements, |out, element| {
+            element.write_json(out, nan)
+        }),
+        [count, inner @ ..] => {
+            let width: usize = inner.iter().product();
+            write_list(out, b"[]", 0..*count, |out, index| {
+                write_dims(
+                    out,
+                    inner,
+                    &elements[index * width..(index + 1) * width],
+                    nan,
+                );
+            });
+        }
+    }
+}
+
+fn write_list<T>(
+    out: &mut Vec<u8>,
+    brackets: &[u8; 2],
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(brackets[0]);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(brackets[1]);
+}
+
+impl WriteJson for &[u8] {
+    /// Text as a string, other bytes as `{"b64": …}`.
+    fn write_json(&self, out: &mut Vec<u8>, _: NanForm) {
+        use base64::Engine;
+        match std::str::from_utf8(self) {
+            Ok(text) => write_text(out, text),
+            Err(_) => {
+                let encoded = base64::engine::general_purpose::STANDARD.encode(self);
+                out.extend_from_slice(format!("{{\"b64\":\"{encoded}\"}}").as_bytes());
+            }
+        }
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(&mut *out, text).expect("writing text into memory cannot fail");
+}

@@ -1,0 +1,157 @@
+//! The files that an owner writes beside the models: `model.toml`, `repository.toml` and label files.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::Version;
+use crate::config::validate::canonical_version;
+
+/// `model.toml`, beside a model's versions. Every key is optional; unknown keys are an error of the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelManifest {
+    /// Which of the served versions a request means that names none; else the newest.
+    #[serde(default, deserialize_with = "optional_version")]
+    pub default_version: Option<Version>,
+    /// Which versions to serve; else the newest that loads.
+    #[serde(default)]
+    pub versions: VersionPolicy,
+    /// Class names for an output.
+    pub labels: Option<Labels>,
+    /// Rows that may wait for this model; else `inference.queue_rows`.
+    pub queue_rows: Option<std::num::NonZeroUsize>,
+}
+
+/// Which of a model's versions are served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionPolicy {
+    /// The newest so many that load.
+    Latest(std::num::NonZeroUsize),
+    /// Every one.
+    All,
+    /// Exactly these.
+    #[serde(deserialize_with = "versions")]
+    Pinned(Vec<Version>),
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        VersionPolicy::Latest(std::num::NonZeroUsize::MIN)
+    }
+}
+
+/// Names an output whose integers are classes, and the file with their names, one a line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    pub output: String,
+    pub file: String,
+}
+
+/// `repository.toml`, beside the models.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryManifest {
+    /// The model that `/predict` means.
+    pub default: Option<String>,
+}
+
+/// Reads a manifest; the error is one line that names the key.
+pub fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| error.message().replace('\n', " "))
+}
+
+/// The names in a label file, one a line.
+pub fn label_lines(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// The number of a version written as `2` or `v2`.
+pub fn version_number(text: &str) -> Option<Version> {
+    canonical_version(text)?.parse().ok()
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(Version),
+    Text(String),
+}
+
+impl Written {
+    fn version<E: serde::de::Error>(self) -> Result<Version, E> {
+        let text = match self {
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text,
+        };
+        version_number(&text)
+            .ok_or_else(|| E::custom(format!("expected a version such as \"2\", got \"{text}\"")))
+    }
+}
+
+fn optional_version<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Version>, D::Error> {
+    Written::deserialize(value)?.version().map(Some)
+}
+
+fn versions<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<Version>, D::Error> {
+    let written = Vec::<Written>::deserialize(value)?;
+    if written.is_empty() {
+        return Err(D::Error::custom("pinned needs at least one version"));
+    }
+    written.into_iter().map(Written::version).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(text: &str) -> Result<ModelManifest, String> {
+        parse(text)
+    }
+
+    #[test]
+    fn policies_are_read_as_they_are_documented() {
+        assert_eq!(
+            model("").expect("empty is valid").versions,
+            VersionPolicy::default()
+        );
+        assert_eq!(
+            model("versions = \"all\"").expect("valid").versions,
+            VersionPolicy::All
+        );
+        let latest = model("versions = { latest = 2 }").expect("valid").versions;
+        assert!(matches!(latest, VersionPolicy::Latest(count) if count.get() == 2));
+        let pinned = model("versions = { pinned = [\"v2\", 3] }")
+            .expect("valid")
+            .versions;
+        assert_eq!(pinned, VersionPolicy::Pinned(vec![2, 3]));
+    }
+
+    #[test]
+    fn mistakes_name_the_key() {
+        assert!(
+            model("max_batch = 3")
+                .expect_err("unknown")
+                .contains("max_batch")
+        );
+        assert!(
+            model("default_version = \"newest\"")
+                .expect_err("no number")
+                .contains("newest")
+        );
+        assert!(
+            model("versions = { pinned = [] }")
+                .expect_err("empty")
+                .contains("at least one")
+        );
+        assert!(model("queue_rows = 0").is_err());
+    }
+
+    #[test]
+    fn label_files_keep_every_line_in_order() {
+        assert_eq!(label_lines("a\r\nb\n\nc\n"), ["a", "b", "", "c"]);
+    }
+}

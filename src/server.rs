@@ -1,0 +1,220 @@
+//! The composition root: builds everything from a configuration, binds, runs, and drains.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::tract::TractEngine;
+use crate::error::{Error, Result};
+use crate::http::{self, App, connections};
+use crate::service::{Service, ServiceSettings};
+use crate::serving::budget::ComputeBudget;
+use crate::serving::deployment::Machinery;
+use crate::serving::reconcile::Reconciler;
+use crate::serving::registry::Registry;
+use crate::shutdown::{self, Phase, ShutdownControl, Stop};
+use crate::telemetry::cgroup::Cgroup;
+use crate::telemetry::metrics::Metrics;
+
+/// How often the CPU's use is read.
+const CPU_SAMPLE: Duration = Duration::from_secs(1);
+/// How long the last answers may take to leave, and the models to be dropped, once everything else is over.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// A server that is bound and not yet running.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    reconciler: Reconciler,
+    metrics: Metrics,
+    registry: Arc<Registry>,
+    control: ShutdownControl,
+    drain_delay: Duration,
+    request_timeout: Duration,
+}
+
+impl Server {
+    /// Builds the server on tract and binds its address.
+    pub async fn build(config: Config) -> Result<Server> {
+        Server::build_with(config, Arc::new(TractEngine), Metrics::new()).await
+    }
+
+    /// Builds the server on an engine of the caller's.
+    pub async fn build_with(
+        config: Config,
+        engine: Arc<dyn Engine>,
+        metrics: Metrics,
+    ) -> Result<Server> {
+        let Config {
+            server,
+            limits,
+            repository,
+            models,
+            inference,
+            log: _,
+        } = config;
+        let wanted = SocketAddr::new(server.address, server.port);
+        let cannot =
+            |error| Error::unavailable(format!("cannot listen on {wanted}")).with_source(error);
+        let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let registry = Arc::new(Registry::default());
+        let (control, shutdown) = shutdown::channel();
+        let settings = ServiceSettings {
+            request_timeout: server.request_timeout,
+            require_all: repository.require_all,
+        };
+        let service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let router = http::router(
+            App {
+                service,
+                metrics: metrics.clone(),
+                shutdown,
+                limits,
+            },
+            &server,
+        );
+        let budget = Arc::new(ComputeBudget::new(inference_threads(inference.threads)));
+        let machinery = Machinery {
+            engine,
+            metrics: metrics.clone(),
+            budget,
+            queue_rows: inference.queue_rows,
+        };
+        let reconciler = Reconciler {
+            path: repository.path,
+            models,
+            machinery,
+            registry: registry.clone(),
+        };
+        let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
+        Ok(Server {
+            listener,
+            address,
+            router,
+            reconciler,
+            metrics,
+            registry,
+            control,
+            drain_delay,
+            request_timeout,
+        })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder or file that the models come from.
+    pub fn repository(&self) -> &PathBuf {
+        &self.reconciler.path
+    }
+
+    /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
+    pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
+        let Server {
+            listener,
+            router,
+            reconciler,
+            metrics,
+            registry,
+            control,
+            ..
+        } = self;
+        let shutdown = control.watch();
+        let serving = tokio::spawn(connections::serve(listener, router, shutdown));
+        let sampler = tokio::spawn(sample_cpu(metrics));
+        spawn_thread("loader", move || reconciler.run())?;
+        let stop = stop.await;
+        drain(
+            &control,
+            serving,
+            stop.drain_delay(self.drain_delay),
+            self.request_timeout,
+        )
+        .await;
+        sampler.abort();
+        unload(registry).await
+    }
+}
+
+/// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
+async fn drain(
+    control: &ShutdownControl,
+    mut serving: tokio::task::JoinHandle<()>,
+    delay: Duration,
+    request_timeout: Duration,
+) {
+    tracing::info!(
+        delay_ms = delay.as_millis() as u64,
+        "draining: not ready any more, still serving"
+    );
+    control.advance(Phase::Draining);
+    tokio::time::sleep(delay).await;
+    tracing::info!("closing: finishing requests in flight");
+    control.advance(Phase::Closing);
+    if tokio::time::timeout(request_timeout, &mut serving)
+        .await
+        .is_err()
+    {
+        tracing::warn!("ending: requests are still in flight, they are answered with 503");
+        control.advance(Phase::Ending);
+        if tokio::time::timeout(LAST_GRACE, &mut serving)
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections are still open and are cut off");
+            serving.abort();
+        }
+    }
+}
+
+/// Drops the models, whose workers are joined; an engine that does not return is left behind.
+async fn unload(registry: Arc<Registry>) -> Result<()> {
+    let (done, dropped) = oneshot::channel();
+    spawn_thread("unloader", move || {
+        registry.update(|table| table.models.clear());
+        // Nobody waits any more if the grace was too short.
+        let _ = done.send(());
+    })?;
+    if tokio::time::timeout(LAST_GRACE, dropped).await.is_err() {
+        tracing::warn!("a model is still running and is left behind");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A thread of its own: the async runtime would wait for it at its end.
+fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned
+        .map(|_| ())
+        .map_err(|error| Error::internal("a thread did not start").with_source(error))
+}
+
+async fn sample_cpu(metrics: Metrics) {
+    let mut ticks = tokio::time::interval(CPU_SAMPLE);
+    loop {
+        ticks.tick().await;
+        metrics.sample_cpu(Instant::now());
+    }
+}
+
+/// As many threads as were asked for, else as the CPU quota gives, rounded up, else as there are CPUs.
+pub fn inference_threads(configured: Option<usize>) -> usize {
+    let quota = Cgroup::of_process()
+        .as_ref()
+        .and_then(Cgroup::cpu_quota_cores);
+    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    configured.unwrap_or_else(|| quota.map_or(cpus, |cores| (cores.ceil() as usize).max(1)))
+}

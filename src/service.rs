@@ -1,0 +1,223 @@
+//! Everything that any protocol may do, in protocol-neutral types. A face only translates to and from this.
+
+pub mod types;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use types::{InferRequest, InferResponse, ModelStatus, Summary};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::serving::deployment::Deployment;
+use crate::serving::registry::{Registry, Scan, Target, VersionState};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::{InferenceRequest, Outcome};
+use crate::tensor::signature::Signature;
+use crate::tensor::value::NamedTensor;
+
+/// The server's name in metadata.
+pub const NAME: &str = "onnxd";
+/// The server's version in metadata.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The façade over what is live. Cloning shares it.
+#[derive(Clone)]
+pub struct Service {
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+    settings: ServiceSettings,
+    started: Instant,
+}
+
+/// What the service needs of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceSettings {
+    /// Caps every deadline.
+    pub request_timeout: Duration,
+    /// Not ready while any model that was found has no served version.
+    pub require_all: bool,
+}
+
+impl Service {
+    /// A service over the models of `registry`.
+    pub fn new(registry: Arc<Registry>, shutdown: Shutdown, settings: ServiceSettings) -> Self {
+        Self {
+            registry,
+            shutdown,
+            settings,
+            started: Instant::now(),
+        }
+    }
+
+    /// Begins an inference request to the model that `target` means. It counts as canceled if it is dropped.
+    pub fn call(&self, target: &Target) -> Result<Call> {
+        let deployment = self.registry.resolve(target)?;
+        let counted = deployment.metrics.request();
+        Ok(Call {
+            deployment,
+            counted,
+            started: Instant::now(),
+            longest: self.settings.request_timeout,
+        })
+    }
+
+    /// The served version that `target` means, for metadata.
+    pub fn deployment(&self, target: &Target) -> Result<Arc<Deployment>> {
+        self.registry.resolve(target)
+    }
+
+    /// The names of all models that were found.
+    pub fn model_names(&self) -> Vec<String> {
+        self.registry.table().models.keys().cloned().collect()
+    }
+
+    /// The served versions of a model, oldest first.
+    pub fn served_versions(&self, model: &str) -> Result<Vec<String>> {
+        let table = self.registry.table();
+        let mut versions: Vec<_> = table
+            .model(model)?
+            .served()
+            .map(|(version, _)| version)
+            .collect();
+        versions.sort_unstable();
+        Ok(versions
+            .into_iter()
+            .map(|version| version.to_string())
+            .collect())
+    }
+
+    /// Why the server should not be sent traffic, if so.
+    pub fn unready_reason(&self) -> Option<String> {
+        match self.shutdown.is_draining() {
+            true => Some("the server is shutting down".to_owned()),
+            false => self
+                .registry
+                .table()
+                .unready_reason(self.settings.require_all),
+        }
+    }
+
+    /// The state of the server and all its models.
+    pub fn summary(&self) -> Summary {
+        let table = self.registry.table();
+        let mut models = Vec::new();
+        for (name, model) in &table.models {
+            let status = |version: Option<String>, state: &'static str, reason| ModelStatus {
+                name: name.clone(),
+                version,
+                state,
+                reason,
+            };
+            if let Some(problem) = &model.problem {
+                models.push(status(None, "failed", Some(problem.clone())));
+            }
+            models.extend(model.versions.iter().map(|(version, state)| {
+                let reason = match state {
+                    VersionState::Failed(error) => Some(error.chain()),
+                    VersionState::Loading | VersionState::Ready(_) => None,
+                };
+                status(Some(version.to_string()), state.name(), reason)
+            }));
+        }
+        Summary {
+            unready_reason: self.unready_reason(),
+            uptime: self.started.elapsed(),
+            default_model: table
+                .default_model
+                .clone()
+                .filter(|_| table.scan == Scan::Done),
+            models,
+        }
+    }
+}
+
+/// One inference request on its way, which is counted by how it ends.
+pub struct Call {
+    deployment: Arc<Deployment>,
+    counted: InferenceRequest,
+    started: Instant,
+    longest: Duration,
+}
+
+impl Call {
+    /// The version that will answer.
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        &self.deployment
+    }
+
+    /// What the model takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.deployment.signature()
+    }
+
+    /// Ends the request with an error that was found before it could run.
+    pub fn fail(self, error: Error) -> Error {
+        self.counted.finish(outcome(error.kind()));
+        error
+    }
+
+    /// Checks the request, queues it and waits for its outputs.
+    pub async fn run(self, request: InferRequest) -> Result<InferResponse> {
+        let Call {
+            deployment,
+            counted,
+            started,
+            longest,
+        } = self;
+        let timeout = request
+            .timeout
+            .map_or(longest, |timeout| timeout.min(longest));
+        let result = run(&deployment, request, started + timeout).await;
+        counted.finish(match &result {
+            Ok(_) => Outcome::Ok,
+            Err(error) => outcome(error.kind()),
+        });
+        result
+    }
+}
+
+async fn run(
+    deployment: &Deployment,
+    request: InferRequest,
+    deadline: Instant,
+) -> Result<InferResponse> {
+    let InferRequest {
+        inputs,
+        outputs: wanted,
+        timeout: _,
+    } = request;
+    let inputs = deployment.signature().check(inputs)?;
+    let rows = inputs.rows();
+    let completed = deployment.run(inputs, deadline).await?;
+    let names = deployment
+        .signature()
+        .outputs
+        .iter()
+        .map(|output| output.name.clone());
+    let mut outputs: Vec<_> = names
+        .zip(completed.outputs)
+        .map(|(name, tensor)| NamedTensor { name, tensor })
+        .collect();
+    let class_names = deployment.class_names(&outputs);
+    if !wanted.is_empty() {
+        // The answer keeps the order in which the outputs were asked for.
+        let position = |name: &String| wanted.iter().position(|wanted| wanted == name);
+        outputs.retain(|output| position(&output.name).is_some());
+        outputs.sort_by_key(|output| position(&output.name));
+    }
+    Ok(InferResponse {
+        outputs,
+        class_names,
+        rows,
+        timing: completed.timing,
+    })
+}
+
+fn outcome(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::TooLarge => Outcome::Invalid,
+        ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
+        ErrorKind::DeadlineExceeded => Outcome::Expired,
+        ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,
+    }
+}

@@ -1,0 +1,8 @@
+//! What is live: versions that take traffic, their queues and workers, and the map that requests look them up in.
+
+pub mod batcher;
+pub mod budget;
+pub mod deployment;
+pub mod lane;
+pub mod reconcile;
+pub mod registry;

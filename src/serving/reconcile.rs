@@ -1,0 +1,209 @@
+//! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and shows
+//! every step in the registry.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::deployment::{Deployment, Machinery};
+use super::registry::{ModelEntry, Registry, Scan, VersionState};
+use crate::config::ModelsConfig;
+use crate::error::{Error, Result};
+use crate::repository::manifest::{VersionPolicy, version_number};
+use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
+
+/// Loads a repository into a registry.
+pub struct Reconciler {
+    pub path: PathBuf,
+    pub models: ModelsConfig,
+    pub machinery: Machinery,
+    pub registry: Arc<Registry>,
+}
+
+impl Reconciler {
+    /// Reads the repository once and loads what it holds. Blocks until every load has ended.
+    pub fn run(&self) {
+        match store::scan(&self.path) {
+            Ok(snapshot) => self.apply(snapshot),
+            Err(error) => {
+                let reason = error.chain();
+                tracing::error!(reason, "the model repository cannot be read");
+                self.registry
+                    .update(|table| table.scan = Scan::Failed(reason.clone()));
+            }
+        }
+    }
+
+    fn apply(&self, snapshot: Snapshot) {
+        for reason in &snapshot.passed_over {
+            tracing::warn!(reason, "passed over in the model repository");
+        }
+        let default_model = self.default_model(&snapshot);
+        let pinned = self.models.version.as_deref().and_then(version_number);
+        let mut work = Vec::new();
+        let mut entries = BTreeMap::new();
+        for (name, found) in snapshot.models {
+            let pin = pinned.filter(|_| default_model.as_ref() == Some(&name));
+            let (entry, loads) = plan(&name, found, pin);
+            entries.insert(name, entry);
+            work.extend(loads);
+        }
+        if entries.is_empty() {
+            tracing::warn!(path = %self.path.display(), "the model repository holds no model");
+        }
+        self.registry.update(|table| {
+            table.models = entries.clone();
+            table.default_model = default_model.clone();
+            table.scan = Scan::Done;
+        });
+        self.load_all(work);
+    }
+
+    /// Configuration first, then the repository's own word, then the only model there is.
+    fn default_model(&self, snapshot: &Snapshot) -> Option<String> {
+        let named = self
+            .models
+            .default
+            .clone()
+            .or_else(|| snapshot.default_model.clone());
+        if let Some(name) = &named
+            && !snapshot.models.contains_key(name)
+        {
+            tracing::warn!(
+                model = name,
+                "the default model is not in the repository; /predict answers 404"
+            );
+        }
+        let mut names = snapshot.models.keys();
+        let only = names.next().filter(|_| names.next().is_none());
+        named.or_else(|| only.cloned())
+    }
+
+    /// Loads models side by side, each model's versions one after the other.
+    fn load_all(&self, work: Vec<Load>) {
+        let loaders = self.machinery.budget.threads().min(work.len());
+        let work = Mutex::new(work.into_iter());
+        let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
+        std::thread::scope(|scope| {
+            for _ in 0..loaders {
+                scope.spawn(|| {
+                    while let Some(load) = next() {
+                        self.load_model(load);
+                    }
+                });
+            }
+        });
+    }
+
+    fn load_model(&self, load: Load) {
+        let Load { name, files, plan } = load;
+        let mut served = 0;
+        for version in plan.candidates {
+            if served == plan.wanted {
+                return;
+            }
+            self.show(&name, version, VersionState::Loading);
+            let state = match self.load_version(&name, version, &files) {
+                Ok(deployment) => {
+                    served += 1;
+                    VersionState::Ready(Arc::new(deployment))
+                }
+                Err(error) => VersionState::Failed(Arc::new(error)),
+            };
+            self.show(&name, version, state);
+        }
+    }
+
+    fn load_version(&self, name: &str, version: Version, files: &ModelFiles) -> Result<Deployment> {
+        let started = Instant::now();
+        let load = AssertUnwindSafe(|| Deployment::load(&self.machinery, name, version, files));
+        let loaded = catch_unwind(load)
+            .unwrap_or_else(|_| Err(Error::internal("the engine panicked while loading")));
+        let took_ms = started.elapsed().as_secs_f64() * 1e3;
+        match &loaded {
+            Ok(deployment) => tracing::info!(
+                model = name,
+                version,
+                engine = deployment.engine,
+                took_ms,
+                "model loaded"
+            ),
+            Err(error) => tracing::error!(
+                model = name,
+                version,
+                took_ms,
+                reason = error.chain(),
+                "model failed to load"
+            ),
+        }
+        loaded
+    }
+
+    fn show(&self, name: &str, version: Version, state: VersionState) {
+        self.machinery
+            .metrics
+            .set_model_state(name, &version.to_string(), state.name());
+        self.registry.update(|table| {
+            if let Some(model) = table.models.get_mut(name) {
+                model.versions.insert(version, state.clone());
+            }
+        });
+    }
+}
+
+/// One model to load.
+struct Load {
+    name: String,
+    files: ModelFiles,
+    plan: policy::Plan,
+}
+
+/// A model's first entry, and what is to be loaded for it. A pin takes the place of the model's own policy.
+fn plan(name: &str, found: FoundModel, pin: Option<Version>) -> (ModelEntry, Option<Load>) {
+    let files = match found {
+        Ok(files) => files,
+        Err(problem) => {
+            tracing::error!(model = name, reason = problem, "model cannot be loaded");
+            return (
+                ModelEntry {
+                    problem: Some(problem),
+                    ..ModelEntry::default()
+                },
+                None,
+            );
+        }
+    };
+    let pinned = pin.map(|version| VersionPolicy::Pinned(vec![version]));
+    let policy = pinned.as_ref().unwrap_or(&files.manifest.versions);
+    let plan = policy::plan(policy, files.versions.keys().copied());
+    let mut entry = ModelEntry {
+        default_version: pin.or(files.manifest.default_version),
+        ..ModelEntry::default()
+    };
+    for version in &plan.missing {
+        let found: Vec<_> = files.versions.keys().map(ToString::to_string).collect();
+        let reason = format!(
+            "it is asked for and not in the repository, which has {}",
+            found.join(", ")
+        );
+        tracing::error!(model = name, version, reason, "model cannot be loaded");
+        entry.versions.insert(
+            *version,
+            VersionState::Failed(Arc::new(Error::unavailable(reason))),
+        );
+    }
+    // Shown as being loaded from the start, so that readiness never comes too early.
+    for version in plan.candidates.iter().take(plan.wanted) {
+        entry.versions.insert(*version, VersionState::Loading);
+    }
+    (
+        entry,
+        Some(Load {
+            name: name.to_owned(),
+            files,
+            plan,
+        }),
+    )
+}

@@ -1,0 +1,581 @@
+//! Every metric of onnxd, by name; no other file knows one.
+//!
+//! Names follow the Prometheus convention: base units, `_total` for counters. Labels come only from models that
+//! were found and routes that matched, so that no client can mint series.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::cgroup::Cgroup;
+use super::process;
+
+/// 100 µs to 10 s.
+const SECONDS: [f64; 16] = [
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const ROWS: [f64; 11] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+/// The states a model's version can be in; exactly one of its series is 1.
+const STATES: [&str; 3] = ["loading", "ready", "failed"];
+/// How many of the sampler's readings `onnxd_cpu_usage_ratio` looks back over.
+const CPU_SAMPLES: usize = 5;
+
+/// How an inference request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Invalid,
+    Rejected,
+    Expired,
+    Canceled,
+    Failed,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 6] = [
+        Outcome::Ok,
+        Outcome::Invalid,
+        Outcome::Rejected,
+        Outcome::Expired,
+        Outcome::Canceled,
+        Outcome::Failed,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Invalid => "invalid",
+            Outcome::Rejected => "rejected",
+            Outcome::Expired => "expired",
+            Outcome::Canceled => "canceled",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// The process's metrics. Cloning shares them.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    http_requests: IntCounterVec,
+    http_duration: HistogramVec,
+    http_in_flight: IntGauge,
+    inference_requests: IntCounterVec,
+    inference_rows: IntCounterVec,
+    inference_batches: IntCounterVec,
+    inference_duration: HistogramVec,
+    queue_duration: HistogramVec,
+    compute_duration: HistogramVec,
+    batch_rows: HistogramVec,
+    queue_rows: IntGaugeVec,
+    queue_capacity: IntGaugeVec,
+    model_info: IntGaugeVec,
+    model_state: IntGaugeVec,
+    model_load_duration: GaugeVec,
+    cpu_usage_ratio: Gauge,
+    cpu_samples: Mutex<Vec<(Instant, Duration)>>,
+    /// The CPUs that a ratio of 1 stands for.
+    cpu_capacity_cores: f64,
+}
+
+impl Metrics {
+    /// Fresh metrics with a registry of their own.
+    pub fn new() -> Metrics {
+        let registry = Registry::new();
+        let cgroup = Cgroup::of_process();
+        let cpus = std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64);
+        let cpu_capacity_cores = cgroup
+            .as_ref()
+            .and_then(Cgroup::cpu_quota_cores)
+            .unwrap_or(cpus);
+        let new = Builder {
+            registry: &registry,
+        };
+        let http = ["route", "method", "status"];
+        let model = ["model", "version"];
+        let inner = Inner {
+            http_requests: new.counters("onnxd_http_requests_total", "HTTP requests answered.", &http),
+            http_duration: new.histograms(
+                "onnxd_http_request_duration_seconds",
+                "Time from a request's head to its answer.",
+                &http,
+                &SECONDS,
+            ),
+            http_in_flight: new.int_gauge("onnxd_http_requests_in_flight", "HTTP requests being answered now."),
+            inference_requests: new.counters(
+                "onnxd_inference_requests_total",
+                "Inference requests by how they ended.",
+                &["model", "version", "outcome"],
+            ),
+            inference_rows: new.counters("onnxd_inference_rows_total", "Rows that a model ran.", &model),
+            inference_batches: new.counters("onnxd_inference_batches_total", "Runs of a model.", &model),
+            inference_duration: new.histograms(
+                "onnxd_inference_duration_seconds",
+                "Time from a request's arrival at the model to its outputs, queue and compute together.",
+                &model,
+                &SECONDS,
+            ),
+            queue_duration: new.histograms(
+                "onnxd_queue_duration_seconds",
+                "Time that a request waited for a worker.",
+                &model,
+                &SECONDS,
+            ),
+            compute_duration: new.histograms(
+                "onnxd_compute_duration_seconds",
+                "Time that the engine ran for a request.",
+                &model,
+                &SECONDS,
+            ),
+            batch_rows: new.histograms("onnxd_batch_rows", "Rows in one run of a model.", &model, &ROWS),
+            queue_rows: new.int_gauges("onnxd_queue_rows", "Rows waiting now.", &model),
+            queue_capacity: new.int_gauges("onnxd_queue_capacity_rows", "Rows that may wait at most.", &model),
+            model_info: new.int_gauges(
+                "onnxd_model_info",
+                "Always 1; which engine serves the model.",
+                &["model", "version", "engine", "platform"],
+            ),
+            model_state: new.int_gauges(
+                "onnxd_model_state",
+                "1 for the state that a model's version is in, 0 for the others.",
+                &["model", "version", "state"],
+            ),
+            model_load_duration: new.gauges(
+                "onnxd_model_load_duration_seconds",
+                "Time that loading the model took.",
+                &model,
+            ),
+            cpu_usage_ratio: new.gauge(
+                "onnxd_cpu_usage_ratio",
+                "CPU used over the last seconds as a share of the quota, or of the usable CPUs without one.",
+            ),
+            cpu_samples: Mutex::new(Vec::new()),
+            cpu_capacity_cores,
+            registry: registry.clone(),
+        };
+        let build = new.int_gauges(
+            "onnxd_build_info",
+            "Always 1; what is running.",
+            &["version", "commit", "rustc"],
+        );
+        let commit = option_env!("ONNXD_COMMIT").unwrap_or("unknown");
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, env!("ONNXD_RUSTC")])
+            .set(1);
+        register_process_readings(&registry);
+        register_cgroup_readings(&registry, cgroup);
+        let metrics = Metrics {
+            inner: Arc::new(inner),
+        };
+        metrics.sample_cpu(Instant::now());
+        metrics
+    }
+
+    /// The metrics in Prometheus's text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.inner.registry.gather(), &mut text);
+        encoded.expect("metrics that were registered encode into memory");
+        text
+    }
+
+    /// Counts the log lines that were dropped, from `read`.
+    pub fn count_dropped_log_lines(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        let help = "Log lines dropped because their reader stalled.";
+        let read = move || Some(read() as f64);
+        let reading = Reading::new(
+            "onnxd_log_lines_dropped_total",
+            help,
+            MetricType::COUNTER,
+            read,
+        );
+        register(&self.inner.registry, reading);
+    }
+
+    /// Takes one of the readings that `onnxd_cpu_usage_ratio` compares; call it about once a second.
+    pub fn sample_cpu(&self, now: Instant) {
+        let mut samples = self
+            .inner
+            .cpu_samples
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        samples.push((now, process::cpu_time()));
+        let excess = samples.len().saturating_sub(CPU_SAMPLES + 1);
+        samples.drain(..excess);
+        if let (Some((from, before)), Some((to, after))) = (samples.first(), samples.last())
+            && to > from
+        {
+            let used = after.saturating_sub(*before).as_secs_f64() / (*to - *from).as_secs_f64();
+            self.inner
+                .cpu_usage_ratio
+                .set(used / self.inner.cpu_capacity_cores);
+        }
+    }
+
+    /// Begins to count an HTTP request; it counts as canceled unless it is finished.
+    pub fn http_request(&self, route: &str, method: &'static str) -> HttpRequest {
+        self.inner.http_in_flight.inc();
+        HttpRequest {
+            metrics: self.clone(),
+            route: route.to_owned(),
+            method,
+            started: Instant::now(),
+            status: None,
+        }
+    }
+
+    /// The metrics of one model's version.
+    pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
+        let inner = &self.inner;
+        let labels = [model, version];
+        ModelMetrics {
+            requests: Outcome::ALL.map(|outcome| {
+                inner
+                    .inference_requests
+                    .with_label_values(&[model, version, outcome.label()])
+            }),
+            rows: inner.inference_rows.with_label_values(&labels),
+            batches: inner.inference_batches.with_label_values(&labels),
+            inference: inner.inference_duration.with_label_values(&labels),
+            queue: inner.queue_duration.with_label_values(&labels),
+            compute: inner.compute_duration.with_label_values(&labels),
+            batch_rows: inner.batch_rows.with_label_values(&labels),
+            queue_rows: inner.queue_rows.with_label_values(&labels),
+            queue_capacity: inner.queue_capacity.with_label_values(&labels),
+        }
+    }
+
+    /// Shows the state of one model's version.
+    pub fn set_model_state(&self, model: &str, version: &str, state: &str) {
+        for name in STATES {
+            let series = self
+                .inner
+                .model_state
+                .with_label_values(&[model, version, name]);
+            series.set(i64::from(name == state));
+        }
+    }
+
+    /// Shows which engine serves one model's version and how long it took to load.
+    pub fn set_model_loaded(
+        &self,
+        model: &str,
+        version: &str,
+        engine: &str,
+        platform: &str,
+        took: Duration,
+    ) {
+        self.inner
+            .model_info
+            .with_label_values(&[model, version, engine, platform])
+            .set(1);
+        self.inner
+            .model_load_duration
+            .with_label_values(&[model, version])
+            .set(took.as_secs_f64());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+/// One HTTP request being answered.
+pub struct HttpRequest {
+    metrics: Metrics,
+    route: String,
+    method: &'static str,
+    started: Instant,
+    status: Option<u16>,
+}
+
+impl HttpRequest {
+    /// How long the request has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends the request with the status that it was answered with.
+    pub fn finish(mut self, status: u16) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for HttpRequest {
+    fn drop(&mut self) {
+        // 499 is the field's number for a client that went away.
+        let mut digits = itoa::Buffer::new();
+        let labels = [
+            self.route.as_str(),
+            self.method,
+            digits.format(self.status.unwrap_or(499)),
+        ];
+        let inner = &self.metrics.inner;
+        inner.http_in_flight.dec();
+        inner.http_requests.with_label_values(&labels).inc();
+        inner
+            .http_duration
+            .with_label_values(&labels)
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// The metrics of one model's version, with every label resolved beforehand.
+#[derive(Clone)]
+pub struct ModelMetrics {
+    requests: [IntCounter; Outcome::ALL.len()],
+    rows: IntCounter,
+    batches: IntCounter,
+    inference: Histogram,
+    queue: Histogram,
+    compute: Histogram,
+    batch_rows: Histogram,
+    queue_rows: IntGauge,
+    queue_capacity: IntGauge,
+}
+
+impl ModelMetrics {
+    /// Begins to count an inference request; it counts as canceled unless it is finished.
+    pub fn request(&self) -> InferenceRequest {
+        InferenceRequest {
+            metrics: self.clone(),
+            started: Instant::now(),
+            outcome: Outcome::Canceled,
+        }
+    }
+
+    /// Counts one run of the engine.
+    pub fn ran(&self, rows: usize, queue: Duration, compute: Duration) {
+        self.batches.inc();
+        self.rows.inc_by(rows as u64);
+        self.batch_rows.observe(rows as f64);
+        self.queue.observe(queue.as_secs_f64());
+        self.compute.observe(compute.as_secs_f64());
+    }
+
+    /// Shows how full the queue is.
+    pub fn set_queue_rows(&self, rows: usize) {
+        self.queue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how much the queue can hold.
+    pub fn set_queue_capacity(&self, rows: usize) {
+        self.queue_capacity
+            .set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+}
+
+/// One inference request on its way.
+pub struct InferenceRequest {
+    metrics: ModelMetrics,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl InferenceRequest {
+    /// Ends the request.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for InferenceRequest {
+    fn drop(&mut self) {
+        self.metrics.requests[self.outcome as usize].inc();
+        if self.outcome == Outcome::Ok {
+            self.metrics
+                .inference
+                .observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// A metric that is read anew at every scrape and left out while there is nothing to read.
+struct Reading {
+    desc: Desc,
+    kind: MetricType,
+    read: Box<dyn Fn() -> Option<f64> + Send + Sync>,
+}
+
+impl Reading {
+    fn new(
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) -> Reading {
+        let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new());
+        let desc = desc.expect("metric names are valid literals");
+        Reading {
+            desc,
+            kind,
+            read: Box::new(read),
+        }
+    }
+}
+
+impl Collector for Reading {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Some(value) = (self.read)() else {
+            return Vec::new();
+        };
+        let mut metric = Metric::default();
+        match self.kind {
+            MetricType::COUNTER => {
+                let mut counter = prometheus::proto::Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            _ => {
+                let mut gauge = prometheus::proto::Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(self.kind);
+        family.set_metric(vec![metric]);
+        vec![family]
+    }
+}
+
+fn register_process_readings(registry: &Registry) {
+    use MetricType::{COUNTER, GAUGE};
+    let add = |name, help, kind, read: fn() -> Option<f64>| {
+        register(registry, Reading::new(name, help, kind, read))
+    };
+    add(
+        "process_cpu_seconds_total",
+        "CPU time used, user and system together.",
+        COUNTER,
+        || Some(process::cpu_time().as_secs_f64()),
+    );
+    add(
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        GAUGE,
+        || process::resident_bytes().map(|bytes| bytes as f64),
+    );
+    add("process_open_fds", "Open file descriptors.", GAUGE, || {
+        process::open_files().map(|files| files as f64)
+    });
+    add(
+        "process_start_time_seconds",
+        "When the process started, in seconds since 1970.",
+        GAUGE,
+        process::start_time_seconds,
+    );
+}
+
+fn register_cgroup_readings(registry: &Registry, cgroup: Option<Cgroup>) {
+    use MetricType::{COUNTER, GAUGE};
+    let Some(cgroup) = cgroup else { return };
+    let add = |name, help, kind, read: fn(&Cgroup) -> Option<f64>| {
+        let cgroup = cgroup.clone();
+        register(
+            registry,
+            Reading::new(name, help, kind, move || read(&cgroup)),
+        );
+    };
+    add(
+        "onnxd_cgroup_cpu_quota_cores",
+        "CPUs' worth of time that the control group may use.",
+        GAUGE,
+        Cgroup::cpu_quota_cores,
+    );
+    add(
+        "onnxd_cgroup_cpu_throttled_seconds_total",
+        "Time that the quota held the control group back.",
+        COUNTER,
+        |cgroup| cgroup.throttling().map(|throttling| throttling.seconds),
+    );
+    add(
+        "onnxd_cgroup_cpu_throttled_periods_total",
+        "Periods in which the quota held the control group back.",
+        COUNTER,
+        |cgroup| {
+            cgroup
+                .throttling()
+                .map(|throttling| throttling.periods as f64)
+        },
+    );
+    add(
+        "onnxd_cgroup_memory_usage_bytes",
+        "Memory that the control group uses.",
+        GAUGE,
+        |cgroup| cgroup.memory_usage_bytes().map(|bytes| bytes as f64),
+    );
+    add(
+        "onnxd_cgroup_memory_limit_bytes",
+        "Memory that the control group may use.",
+        GAUGE,
+        |cgroup| cgroup.memory_limit_bytes().map(|bytes| bytes as f64),
+    );
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry
+        .register(Box::new(collector))
+        .expect("every metric is registered once");
+}
+
+/// Makes and registers metrics; the names are literals, so a bad one fails the first test that runs.
+struct Builder<'a> {
+    registry: &'a Registry,
+}
+
+impl Builder<'_> {
+    fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("metric names and labels are valid literals");
+        register(self.registry, metric.clone());
+        metric
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        self.add(HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+            labels,
+        ))
+    }
+
+    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::new(name, help))
+    }
+}

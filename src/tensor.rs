@@ -1,0 +1,6 @@
+//! Tensors and the signatures that they are checked against: the vocabulary of every floor above.
+
+pub mod dtype;
+pub mod shape;
+pub mod signature;
+pub mod value;

@@ -1,0 +1,80 @@
+"""Stand-ins for the images that the Dockerfile starts from, for machines that reach no image registry.
+
+They are made of Debian's packages and of this machine's Rust toolchain, under
+the names that the Dockerfile gives. Like the real ones, the last one has no
+shell.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+RELEASE = "bookworm"
+CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+# What of distroless' cc image a binary may link against.
+LIBRARIES = ["libc6", "libgcc-s1", "libgomp1", "libssl3", "libstdc++6"]
+
+
+def names(dockerfile):
+    """The base of the first stage and that of the last."""
+    lines = [line.split() for line in dockerfile.read_text().splitlines()]
+    bases = [words[1] for words in lines if words and words[0] == "FROM"]
+    return bases[0], bases[-1]
+
+
+def make_build_base(daemon, name, folder):
+    root = folder / "build-base"
+    packages = "ca-certificates,gcc,libc6-dev"
+    quietly(["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, root])
+    add_toolchain(root)
+    # A machine behind a proxy trusts certificates that Debian does not ship.
+    shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
+    load(daemon, name, root, "ENV PATH=/usr/local/rust/bin:/usr/bin:/bin CARGO_HOME=/usr/local/cargo")
+
+
+def make_final_base(daemon, name, folder):
+    root, packages = folder / "final-base", folder / "packages"
+    for made in [root / "tmp", root / "etc/ssl/certs", packages]:
+        made.mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
+    (root / "etc/passwd").write_text("nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
+    quietly(["apt-get", "download", *LIBRARIES], cwd=packages)
+    for package in packages.iterdir():
+        quietly(["dpkg-deb", "--extract", package, root])
+    load(daemon, name, root, "USER 65532", "WORKDIR /home/nonroot")
+
+
+def add_toolchain(root):
+    sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
+    for part in ["bin", "lib"]:
+        shutil.copytree(Path(sysroot, part), root / "usr/local/rust" / part, symlinks=True)
+    home = root / "usr/local/cargo"
+    home.mkdir()
+    # Where the machine names a mirror of crates.io, the build needs it too.
+    settings = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"), "config.toml")
+    if settings.exists():
+        shutil.copy(settings, home)
+
+
+def proxy_arguments():
+    """The machine's proxy, if it has one, as arguments that Docker knows without an ARG."""
+    proxies = ["http_proxy", "https_proxy", "no_proxy"]
+    known = [name for proxy in proxies for name in (proxy, proxy.upper()) if name in os.environ]
+    return [argument for name in known for argument in ("--build-arg", name)]
+
+
+def load(daemon, name, root, *changes):
+    changes = [argument for change in changes for argument in ("--change", change)]
+    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+        daemon.docker("import", *changes, "-", name, stdin=tar.stdout)
+    if tar.returncode != 0:
+        raise RuntimeError(f"tar of {root} failed")
+    shutil.rmtree(root)
+
+
+def quietly(command, **options):
+    ran = subprocess.run(command, capture_output=True, text=True, **options)
+    if ran.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed:\n{(ran.stdout + ran.stderr)[-2000:]}")

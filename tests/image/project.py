@@ -1,0 +1,8 @@
+"""What is built: the repository's Dockerfile, under the name that k8s/ uses."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+IMAGE = "ml-model:v2"
+# Stands for the commit, so that its way into the binary and the labels can be followed.
+COMMIT = "0123456789abcdef"
