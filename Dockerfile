@@ -25,7 +25,7 @@ RUN awk '/^\[/ { skip = /^\[\[(bench|example|test)\]\]/ } !skip' Cargo.toml > ma
 COPY src src
 ARG COMMIT=unknown
 RUN find src -name '*.rs' -exec touch {} + \
- && ONNXD_COMMIT="$COMMIT" cargo build --release --locked
+ && BUILD_COMMIT="$COMMIT" cargo build --release --locked
 
 # Whatever the checkout's umask was, any user may read the models.
 COPY models /models

@@ -10,7 +10,7 @@ fn main() {
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .unwrap_or_default();
     let version = text.split_whitespace().nth(1).unwrap_or("unknown");
-    println!("cargo::rustc-env=ONNXD_RUSTC={version}");
+    println!("cargo::rustc-env=BUILD_RUSTC={version}");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=ONNXD_COMMIT");
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -71,8 +71,9 @@ fn spawn(stream: TcpStream, router: Router, connections: &GracefulShutdown) {
         tracing::debug!(reason = error.to_string(), "cannot set TCP_NODELAY");
     }
     let service = TowerToHyperService::new(router);
+    // hyper's header timeout also runs while a kept-alive connection idles, which balancers do for minutes.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection);
     tokio::spawn(async move {

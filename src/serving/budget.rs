@@ -46,6 +46,13 @@ impl ComputeBudget {
         Permit { budget: self }
     }
 
+    /// A permit if one is free now.
+    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+        let mut free = self.lock();
+        *free = free.checked_sub(1)?;
+        Some(Permit { budget: self })
+    }
+
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

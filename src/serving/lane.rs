@@ -1,7 +1,9 @@
 //! One model's way through the machine: a bounded queue and the threads that run it.
 //!
 //! A request is queued or refused at once, never waits for a place, and its answer comes back through a oneshot.
-//! Engines run on these threads alone, behind `catch_unwind`: a panic costs its own request and nothing else.
+//! One exception, by measurement: where a run costs less than the hop to another thread, and nobody waits, it runs
+//! where the request is. Either way it needs a permit of the budget, is counted alike, and stands behind
+//! `catch_unwind`: a panic costs its own request and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +24,11 @@ use crate::tensor::value::Tensor;
 
 /// The soonest and the latest that a refused client is told to try again.
 const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
+
+/// A request runs where it is if the model was seen to take less than this for its rows.
+const SHORT_RUN: Duration = Duration::from_micros(50);
+/// So many runs on the workers tell how long a model takes.
+const RUNS_TO_TRUST: u64 = 32;
 
 /// A model's queue and workers. Dropping it answers what is queued and joins the threads.
 pub struct Lane {
@@ -82,8 +89,17 @@ struct Shared {
     queue_rows: usize,
     metrics: ModelMetrics,
     budget: Arc<ComputeBudget>,
-    /// A moving average of the compute time of one row, in nanoseconds; 0 before the first run.
+    /// Sessions that nobody uses now. Permits bound how many there ever are.
+    sessions: Mutex<Vec<Box<dyn Session>>>,
+    pace: Pace,
+}
+
+/// How long the model takes, learnt from every run.
+#[derive(Default)]
+struct Pace {
+    /// A moving average of the compute time of one row, in nanoseconds.
     row_nanos: AtomicU64,
+    runs: AtomicU64,
 }
 
 struct Queue {
@@ -114,18 +130,19 @@ impl Lane {
             queue_rows,
             metrics,
             budget,
-            row_nanos: AtomicU64::new(0),
+            sessions: Mutex::default(),
+            pace: Pace::default(),
         });
         let mut lane = Lane {
             shared: shared.clone(),
             workers: Vec::with_capacity(threads),
         };
         for _ in 0..threads {
-            let session = shared.model.session()?;
+            shared.give_back(shared.model.session()?);
             let shared = shared.clone();
             let worker = thread::Builder::new()
                 .name(name.clone())
-                .spawn(move || shared.work(session));
+                .spawn(move || shared.work());
             let worker = worker.map_err(|error| {
                 Error::internal("a worker thread did not start").with_source(error)
             })?;
@@ -136,6 +153,9 @@ impl Lane {
 
     /// Queues a request and waits for its outputs, until `deadline` at most. Dropping the future abandons the request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
+        if let Some(result) = self.shared.run_here(&inputs) {
+            return result;
+        }
         let (reply, answer) = oneshot::channel();
         let job = Job {
             inputs,
@@ -221,15 +241,22 @@ impl Shared {
 
     /// How long the workers need for what is waiting, by the rate that was measured.
     fn retry_after(&self, waiting_rows: usize) -> Duration {
-        let row_seconds = self.row_nanos.load(Ordering::Relaxed) as f64 / 1e9;
-        let seconds = waiting_rows as f64 * row_seconds / self.budget.threads() as f64;
+        let seconds = self.pace.expected(waiting_rows).as_secs_f64() / self.budget.threads() as f64;
         let (soonest, latest) = RETRY_AFTER_SECONDS;
         Duration::from_secs_f64(seconds.clamp(soonest, latest))
     }
 
+    /// Runs a short request on the calling thread, unless others wait or the machine is busy.
+    fn run_here(&self, inputs: &CheckedInputs) -> Option<Result<Completed>> {
+        if !self.pace.is_short(inputs.rows()) || self.lock().batcher.rows() > 0 {
+            return None;
+        }
+        let _permit = self.budget.try_acquire()?;
+        Some(self.run(inputs, Duration::ZERO))
+    }
+
     /// A worker's life: take a job, run it, answer, until the lane is closed.
-    fn work(&self, session: Box<dyn Session>) {
-        let mut session = Some(session);
+    fn work(&self) {
         while let Some(job) = self.next_job() {
             let _permit = self.budget.acquire();
             let started = Instant::now();
@@ -244,16 +271,9 @@ impl Shared {
                 ..
             } = job;
             let _in_span = span.entered();
-            let result = self.run_guarded(&mut session, &inputs);
-            let timing = Timing {
-                queue: started - queued_at,
-                compute: started.elapsed(),
-            };
-            self.metrics
-                .ran(inputs.rows(), timing.queue, timing.compute);
-            self.learn(timing.compute, inputs.rows());
+            let result = self.run(&inputs, started - queued_at);
             // The receiver may have gone; then nobody needs the answer.
-            let _ = reply.send(result.map(|outputs| Completed { outputs, timing }));
+            let _ = reply.send(result);
         }
     }
 
@@ -274,33 +294,64 @@ impl Shared {
         }
     }
 
-    /// Runs the engine; after a panic the session's state cannot be trusted and a fresh one takes its place.
-    fn run_guarded(
-        &self,
-        session: &mut Option<Box<dyn Session>>,
-        inputs: &CheckedInputs,
-    ) -> Result<Vec<Tensor>> {
-        let run = AssertUnwindSafe(|| {
-            let running = match session {
-                Some(session) => session,
-                None => session.insert(self.model.session()?),
-            };
-            running.run(inputs)
-        });
-        catch_unwind(run).unwrap_or_else(|_| {
-            *session = None;
-            Err(Error::internal("the engine panicked"))
-        })
+    /// Runs the engine and learns from it. Whoever calls holds a permit.
+    fn run(&self, inputs: &CheckedInputs, queue: Duration) -> Result<Completed> {
+        let started = Instant::now();
+        let result = self.run_guarded(inputs);
+        let timing = Timing {
+            queue,
+            compute: started.elapsed(),
+        };
+        self.metrics
+            .ran(inputs.rows(), timing.queue, timing.compute);
+        self.pace.learn(timing.compute, inputs.rows());
+        result.map(|outputs| Completed { outputs, timing })
     }
 
+    /// A session that panicked cannot be trusted and is not given back; the next run makes a fresh one.
+    fn run_guarded(&self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
+        let run = AssertUnwindSafe(|| {
+            let idle = self.sessions().pop();
+            let mut session = match idle {
+                Some(session) => session,
+                None => self.model.session()?,
+            };
+            let result = session.run(inputs);
+            self.give_back(session);
+            result
+        });
+        catch_unwind(run).unwrap_or_else(|_| Err(Error::internal("the engine panicked")))
+    }
+
+    fn give_back(&self, session: Box<dyn Session>) {
+        self.sessions().push(session);
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Vec<Box<dyn Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pace {
     fn learn(&self, compute: Duration, rows: usize) {
         let nanos = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX) / rows as u64;
         let before = self.row_nanos.load(Ordering::Relaxed);
-        let average = if before == 0 {
-            nanos
-        } else {
-            before - before / 8 + nanos / 8
+        let average = match self.runs.fetch_add(1, Ordering::Relaxed) {
+            0 => nanos,
+            _ => before - before / 8 + nanos / 8,
         };
         self.row_nanos.store(average, Ordering::Relaxed);
+    }
+
+    fn expected(&self, rows: usize) -> Duration {
+        Duration::from_nanos(
+            self.row_nanos
+                .load(Ordering::Relaxed)
+                .saturating_mul(rows as u64),
+        )
+    }
+
+    fn is_short(&self, rows: usize) -> bool {
+        self.runs.load(Ordering::Relaxed) >= RUNS_TO_TRUST && self.expected(rows) < SHORT_RUN
     }
 }

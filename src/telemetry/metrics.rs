@@ -171,9 +171,9 @@ impl Metrics {
             "Always 1; what is running.",
             &["version", "commit", "rustc"],
         );
-        let commit = option_env!("ONNXD_COMMIT").unwrap_or("unknown");
+        let commit = option_env!("BUILD_COMMIT").unwrap_or("unknown");
         build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, env!("ONNXD_RUSTC")])
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, env!("BUILD_RUSTC")])
             .set(1);
         register_process_readings(&registry);
         register_cgroup_readings(&registry, cgroup);
