@@ -1,5 +1,6 @@
 //! `onnxd health`: asks a server whether it is ready, for images that hold no other client.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{Settings, finish};
+use crate::config::ServerConfig;
 use crate::error::{Error, Result};
 
 /// A server that does not answer for so long is not healthy.
@@ -36,7 +38,7 @@ impl Health {
         let url = match url {
             Some(url) => url,
             None => match settings.load() {
-                Ok(config) => format!("http://127.0.0.1:{}/health/ready", config.server.port),
+                Ok(config) => default_url(&config.server),
                 Err(code) => return code,
             },
         };
@@ -47,6 +49,19 @@ impl Health {
             .map_err(|error| Error::internal("the async runtime did not start").with_source(error));
         finish(runtime.and_then(|runtime| runtime.block_on(ask_in_time(&url))))
     }
+}
+
+/// A server that listens everywhere is asked on loopback.
+fn default_url(server: &ServerConfig) -> String {
+    let address = match server.address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    format!(
+        "http://{}/health/ready",
+        SocketAddr::new(address, server.port)
+    )
 }
 
 async fn ask_in_time(url: &str) -> Result<()> {

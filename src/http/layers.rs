@@ -42,6 +42,8 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         ))
         // Every request has an id, the client's or ours.
         .layer(SetRequestIdLayer::x_request_id(trace::RequestIds::default()))
+        // The id comes back in the answer.
+        .layer(PropagateRequestIdLayer::x_request_id())
         // Counts, logs, and completes every answer, whoever below made it.
         .layer(from_fn_with_state(app, edge::exchange))
         // Whatever is logged while a request is served carries its ids.
@@ -52,8 +54,6 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
                 .on_response(())
                 .on_failure(()),
         )
-        // The id comes back in the answer.
-        .layer(PropagateRequestIdLayer::x_request_id())
         // Off unless origins are configured.
         .layer(option_layer(cors(&config.cors_origins)))
         // A bug in a handler costs one request.

@@ -261,11 +261,11 @@ impl ModelEntry {
                 "model '{name}' is being loaded; try again"
             )));
         }
-        let failures = self.versions.values().filter_map(|state| match state {
+        let newest_failure = self.versions.values().rev().find_map(|state| match state {
             VersionState::Failed(error) => Some(error),
             _ => None,
         });
-        match failures.last() {
+        match newest_failure {
             Some(error) => Err(not_served(name, error)),
             None => Err(not_ready(format!(
                 "model '{name}' is not served: {}",
