@@ -4,5 +4,6 @@ pub mod batcher;
 pub mod budget;
 pub mod deployment;
 pub mod lane;
+pub mod pace;
 pub mod reconcile;
 pub mod registry;

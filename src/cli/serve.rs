@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::server::{Server, inference_threads};
 use crate::service::VERSION;
 use crate::shutdown::Signals;
+use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 
@@ -56,6 +57,7 @@ async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
         address = %server.address(),
         models = %server.repository().display(),
         inference_threads = threads,
+        cpu_quota_cores = Cgroup::of_process().as_ref().and_then(Cgroup::cpu_quota_cores),
         "listening"
     );
     let stop = async move {

@@ -6,7 +6,6 @@
 //! `catch_unwind`: a panic costs its own request and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use tracing::Span;
 
 use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
+use super::pace::Pace;
 use crate::engine::{Model, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::ModelMetrics;
@@ -24,11 +24,6 @@ use crate::tensor::value::Tensor;
 
 /// The soonest and the latest that a refused client is told to try again.
 const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
-
-/// A request runs where it is if the model was seen to take less than this for its rows.
-const SHORT_RUN: Duration = Duration::from_micros(50);
-/// So many runs on the workers tell how long a model takes.
-const RUNS_TO_TRUST: u64 = 32;
 
 /// A model's queue and workers. Dropping it answers what is queued and joins the threads.
 pub struct Lane {
@@ -92,14 +87,6 @@ struct Shared {
     /// Sessions that nobody uses now. Permits bound how many there ever are.
     sessions: Mutex<Vec<Box<dyn Session>>>,
     pace: Pace,
-}
-
-/// How long the model takes, learnt from every run.
-#[derive(Default)]
-struct Pace {
-    /// A moving average of the compute time of one row, in nanoseconds.
-    row_nanos: AtomicU64,
-    runs: AtomicU64,
 }
 
 struct Queue {
@@ -329,29 +316,5 @@ impl Shared {
 
     fn sessions(&self) -> MutexGuard<'_, Vec<Box<dyn Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pace {
-    fn learn(&self, compute: Duration, rows: usize) {
-        let nanos = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX) / rows as u64;
-        let before = self.row_nanos.load(Ordering::Relaxed);
-        let average = match self.runs.fetch_add(1, Ordering::Relaxed) {
-            0 => nanos,
-            _ => before - before / 8 + nanos / 8,
-        };
-        self.row_nanos.store(average, Ordering::Relaxed);
-    }
-
-    fn expected(&self, rows: usize) -> Duration {
-        Duration::from_nanos(
-            self.row_nanos
-                .load(Ordering::Relaxed)
-                .saturating_mul(rows as u64),
-        )
-    }
-
-    fn is_short(&self, rows: usize) -> bool {
-        self.runs.load(Ordering::Relaxed) >= RUNS_TO_TRUST && self.expected(rows) < SHORT_RUN
     }
 }

@@ -3,17 +3,20 @@
 //! Names follow the Prometheus convention: base units, `_total` for counters. Labels come only from models that
 //! were found and routes that matched, so that no client can mint series.
 
-use std::collections::HashMap;
+mod build;
+mod counted;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricType;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
+use self::build::{Builder, Reading, register};
+pub use self::counted::{HttpRequest, InferenceRequest, ModelMetrics, Outcome};
 use super::cgroup::Cgroup;
 use super::process;
 
@@ -28,39 +31,6 @@ const ROWS: [f64; 11] = [
 const STATES: [&str; 3] = ["loading", "ready", "failed"];
 /// How many of the sampler's readings `onnxd_cpu_usage_ratio` looks back over.
 const CPU_SAMPLES: usize = 5;
-
-/// How an inference request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Ok,
-    Invalid,
-    Rejected,
-    Expired,
-    Canceled,
-    Failed,
-}
-
-impl Outcome {
-    const ALL: [Outcome; 6] = [
-        Outcome::Ok,
-        Outcome::Invalid,
-        Outcome::Rejected,
-        Outcome::Expired,
-        Outcome::Canceled,
-        Outcome::Failed,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::Invalid => "invalid",
-            Outcome::Rejected => "rejected",
-            Outcome::Expired => "expired",
-            Outcome::Canceled => "canceled",
-            Outcome::Failed => "failed",
-        }
-    }
-}
 
 /// The process's metrics. Cloning shares them.
 #[derive(Clone)]
@@ -295,171 +265,6 @@ impl Default for Metrics {
     }
 }
 
-/// One HTTP request being answered.
-pub struct HttpRequest {
-    metrics: Metrics,
-    route: String,
-    method: &'static str,
-    started: Instant,
-    status: Option<u16>,
-}
-
-impl HttpRequest {
-    /// How long the request has taken so far.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// Ends the request with the status that it was answered with.
-    pub fn finish(mut self, status: u16) {
-        self.status = Some(status);
-    }
-}
-
-impl Drop for HttpRequest {
-    fn drop(&mut self) {
-        // 499 is the field's number for a client that went away.
-        let mut digits = itoa::Buffer::new();
-        let labels = [
-            self.route.as_str(),
-            self.method,
-            digits.format(self.status.unwrap_or(499)),
-        ];
-        let inner = &self.metrics.inner;
-        inner.http_in_flight.dec();
-        inner.http_requests.with_label_values(&labels).inc();
-        inner
-            .http_duration
-            .with_label_values(&labels)
-            .observe(self.started.elapsed().as_secs_f64());
-    }
-}
-
-/// The metrics of one model's version, with every label resolved beforehand.
-#[derive(Clone)]
-pub struct ModelMetrics {
-    requests: [IntCounter; Outcome::ALL.len()],
-    rows: IntCounter,
-    batches: IntCounter,
-    inference: Histogram,
-    queue: Histogram,
-    compute: Histogram,
-    batch_rows: Histogram,
-    queue_rows: IntGauge,
-    queue_capacity: IntGauge,
-}
-
-impl ModelMetrics {
-    /// Begins to count an inference request; it counts as canceled unless it is finished.
-    pub fn request(&self) -> InferenceRequest {
-        InferenceRequest {
-            metrics: self.clone(),
-            started: Instant::now(),
-            outcome: Outcome::Canceled,
-        }
-    }
-
-    /// Counts one run of the engine.
-    pub fn ran(&self, rows: usize, queue: Duration, compute: Duration) {
-        self.batches.inc();
-        self.rows.inc_by(rows as u64);
-        self.batch_rows.observe(rows as f64);
-        self.queue.observe(queue.as_secs_f64());
-        self.compute.observe(compute.as_secs_f64());
-    }
-
-    /// Shows how full the queue is.
-    pub fn set_queue_rows(&self, rows: usize) {
-        self.queue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
-    }
-
-    /// Shows how much the queue can hold.
-    pub fn set_queue_capacity(&self, rows: usize) {
-        self.queue_capacity
-            .set(i64::try_from(rows).unwrap_or(i64::MAX));
-    }
-}
-
-/// One inference request on its way.
-pub struct InferenceRequest {
-    metrics: ModelMetrics,
-    started: Instant,
-    outcome: Outcome,
-}
-
-impl InferenceRequest {
-    /// Ends the request.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for InferenceRequest {
-    fn drop(&mut self) {
-        self.metrics.requests[self.outcome as usize].inc();
-        if self.outcome == Outcome::Ok {
-            self.metrics
-                .inference
-                .observe(self.started.elapsed().as_secs_f64());
-        }
-    }
-}
-
-/// A metric that is read anew at every scrape and left out while there is nothing to read.
-struct Reading {
-    desc: Desc,
-    kind: MetricType,
-    read: Box<dyn Fn() -> Option<f64> + Send + Sync>,
-}
-
-impl Reading {
-    fn new(
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
-    ) -> Reading {
-        let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new());
-        let desc = desc.expect("metric names are valid literals");
-        Reading {
-            desc,
-            kind,
-            read: Box::new(read),
-        }
-    }
-}
-
-impl Collector for Reading {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let Some(value) = (self.read)() else {
-            return Vec::new();
-        };
-        let mut metric = Metric::default();
-        match self.kind {
-            MetricType::COUNTER => {
-                let mut counter = prometheus::proto::Counter::default();
-                counter.set_value(value);
-                metric.set_counter(counter);
-            }
-            _ => {
-                let mut gauge = prometheus::proto::Gauge::default();
-                gauge.set_value(value);
-                metric.set_gauge(gauge);
-            }
-        }
-        let mut family = MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(self.kind);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
-
 fn register_process_readings(registry: &Registry) {
     use MetricType::{COUNTER, GAUGE};
     let add = |name, help, kind, read: fn() -> Option<f64>| {
@@ -532,50 +337,4 @@ fn register_cgroup_readings(registry: &Registry, cgroup: Option<Cgroup>) {
         GAUGE,
         |cgroup| cgroup.memory_limit_bytes().map(|bytes| bytes as f64),
     );
-}
-
-fn register(registry: &Registry, collector: impl Collector + 'static) {
-    registry
-        .register(Box::new(collector))
-        .expect("every metric is registered once");
-}
-
-/// Makes and registers metrics; the names are literals, so a bad one fails the first test that runs.
-struct Builder<'a> {
-    registry: &'a Registry,
-}
-
-impl Builder<'_> {
-    fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("metric names and labels are valid literals");
-        register(self.registry, metric.clone());
-        metric
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        self.add(HistogramVec::new(
-            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-            labels,
-        ))
-    }
-
-    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.add(GaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::new(name, help))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.add(Gauge::new(name, help))
-    }
 }

@@ -1,0 +1,152 @@
+//! Guards that count a request by how it ends, even when it is dropped on the way.
+
+use std::time::{Duration, Instant};
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::Metrics;
+
+/// How an inference request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Invalid,
+    Rejected,
+    Expired,
+    Canceled,
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of its number.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Ok,
+        Outcome::Invalid,
+        Outcome::Rejected,
+        Outcome::Expired,
+        Outcome::Canceled,
+        Outcome::Failed,
+    ];
+
+    /// The outcome's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Invalid => "invalid",
+            Outcome::Rejected => "rejected",
+            Outcome::Expired => "expired",
+            Outcome::Canceled => "canceled",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// One HTTP request being answered.
+pub struct HttpRequest {
+    pub(super) metrics: Metrics,
+    pub(super) route: String,
+    pub(super) method: &'static str,
+    pub(super) started: Instant,
+    pub(super) status: Option<u16>,
+}
+
+impl HttpRequest {
+    /// How long the request has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends the request with the status that it was answered with.
+    pub fn finish(mut self, status: u16) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for HttpRequest {
+    fn drop(&mut self) {
+        // 499 is the field's number for a client that went away.
+        let mut digits = itoa::Buffer::new();
+        let labels = [
+            self.route.as_str(),
+            self.method,
+            digits.format(self.status.unwrap_or(499)),
+        ];
+        let inner = &self.metrics.inner;
+        inner.http_in_flight.dec();
+        inner.http_requests.with_label_values(&labels).inc();
+        inner
+            .http_duration
+            .with_label_values(&labels)
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// The metrics of one model's version, with every label resolved beforehand.
+#[derive(Clone)]
+pub struct ModelMetrics {
+    pub(super) requests: [IntCounter; Outcome::ALL.len()],
+    pub(super) rows: IntCounter,
+    pub(super) batches: IntCounter,
+    pub(super) inference: Histogram,
+    pub(super) queue: Histogram,
+    pub(super) compute: Histogram,
+    pub(super) batch_rows: Histogram,
+    pub(super) queue_rows: IntGauge,
+    pub(super) queue_capacity: IntGauge,
+}
+
+impl ModelMetrics {
+    /// Begins to count an inference request; it counts as canceled unless it is finished.
+    pub fn request(&self) -> InferenceRequest {
+        InferenceRequest {
+            metrics: self.clone(),
+            started: Instant::now(),
+            outcome: Outcome::Canceled,
+        }
+    }
+
+    /// Counts one run of the engine.
+    pub fn ran(&self, rows: usize, queue: Duration, compute: Duration) {
+        self.batches.inc();
+        self.rows.inc_by(rows as u64);
+        self.batch_rows.observe(rows as f64);
+        self.queue.observe(queue.as_secs_f64());
+        self.compute.observe(compute.as_secs_f64());
+    }
+
+    /// Shows how full the queue is.
+    pub fn set_queue_rows(&self, rows: usize) {
+        self.queue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how much the queue can hold.
+    pub fn set_queue_capacity(&self, rows: usize) {
+        self.queue_capacity
+            .set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+}
+
+/// One inference request on its way.
+pub struct InferenceRequest {
+    metrics: ModelMetrics,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl InferenceRequest {
+    /// Ends the request.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for InferenceRequest {
+    fn drop(&mut self) {
+        self.metrics.requests[self.outcome as usize].inc();
+        if self.outcome == Outcome::Ok {
+            self.metrics
+                .inference
+                .observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+}
