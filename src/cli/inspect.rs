@@ -80,7 +80,7 @@ impl Inspect {
             opsets.join(", ")
         );
         let operators: Vec<_> = file
-            .operators
+            .operators()
             .iter()
             .map(|(name, count)| format!("{name} ×{count}"))
             .collect();
@@ -144,7 +144,7 @@ fn as_json(file: &OnnxFile, verdict: &Result<()>, example: &str) -> Value {
         "producer": file.producer,
         "ir_version": file.ir_version,
         "opsets": file.opsets,
-        "operators": file.operators,
+        "operators": file.operators(),
         "inputs": file.signature.inputs.iter().map(tensor).collect::<Value>(),
         "outputs": file.signature.outputs.iter().map(tensor).collect::<Value>(),
         "engines": [engine],

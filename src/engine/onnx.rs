@@ -1,12 +1,14 @@
 //! Reads from an ONNX file what does not depend on an engine: its signature, operator sets and operators.
-//!
-//! The messages below are the part of the ONNX protobuf schema (onnx.proto3 of ONNX 1.x; the tags are its field
-//! numbers) that this needs. Weights are not among them, so they are skipped without a copy.
+
+mod proto;
 
 use std::collections::BTreeMap;
 
 use prost::Message;
 
+use self::proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto,
+};
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
 use crate::tensor::signature::{Dim, Signature, TensorSpec};
@@ -21,9 +23,44 @@ pub struct OnnxFile {
     pub ir_version: i64,
     /// Operator sets by domain; the empty domain is `ai.onnx`.
     pub opsets: BTreeMap<String, i64>,
-    /// How often each operator occurs, subgraphs included, by `domain.Operator`.
-    pub operators: BTreeMap<String, usize>,
+    /// Every node, those of subgraphs included.
+    pub nodes: Vec<Node>,
     pub signature: Signature,
+}
+
+/// One node of the graph.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The name that its author gave it, which may be empty.
+    pub name: String,
+    /// `Operator`, or `domain.Operator` outside of `ai.onnx`.
+    pub operator: String,
+    attributes: Vec<AttributeProto>,
+}
+
+impl Node {
+    /// The text of an attribute.
+    pub fn text(&self, attribute: &str) -> Option<&str> {
+        std::str::from_utf8(&self.attribute(attribute)?.s).ok()
+    }
+
+    /// The texts of an attribute that is a list of them.
+    pub fn texts(&self, attribute: &str) -> &[Vec<u8>] {
+        self.attribute(attribute)
+            .map_or(&[], |attribute| &attribute.strings)
+    }
+
+    /// The whole numbers of an attribute that is a list of them.
+    pub fn integers(&self, attribute: &str) -> &[i64] {
+        self.attribute(attribute)
+            .map_or(&[], |attribute| &attribute.ints)
+    }
+
+    fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        self.attributes
+            .iter()
+            .find(|attribute| attribute.name == name)
+    }
 }
 
 impl OnnxFile {
@@ -39,21 +76,35 @@ impl OnnxFile {
             .opset_import
             .iter()
             .map(|opset| (domain(&opset.domain).to_owned(), opset.version));
-        let mut operators = BTreeMap::new();
-        count_operators(&graph.node, &mut operators, DEEPEST_GRAPH);
+        let signature = signature(graph)?;
+        let producer = [
+            model.producer_name.as_str(),
+            model.producer_version.as_str(),
+        ];
+        let producer = producer.join(" ").trim().to_owned();
+        let opsets = opsets.collect();
+        let mut nodes = Vec::new();
+        collect_nodes(
+            model.graph.unwrap_or_default().node,
+            &mut nodes,
+            DEEPEST_GRAPH,
+        );
         Ok(OnnxFile {
-            producer: [
-                model.producer_name.as_str(),
-                model.producer_version.as_str(),
-            ]
-            .join(" ")
-            .trim()
-            .to_owned(),
+            producer,
             ir_version: model.ir_version,
-            opsets: opsets.collect(),
-            operators,
-            signature: signature(graph)?,
+            opsets,
+            nodes,
+            signature,
         })
+    }
+
+    /// How often each operator occurs.
+    pub fn operators(&self) -> BTreeMap<&str, usize> {
+        let mut operators = BTreeMap::new();
+        for node in &self.nodes {
+            *operators.entry(node.operator.as_str()).or_default() += 1;
+        }
+        operators
     }
 }
 
@@ -61,20 +112,33 @@ fn domain(name: &str) -> &str {
     if name.is_empty() { "ai.onnx" } else { name }
 }
 
-fn count_operators(nodes: &[NodeProto], operators: &mut BTreeMap<String, usize>, depth: usize) {
-    for node in nodes {
-        let name = match domain(&node.domain) {
-            "ai.onnx" => node.op_type.clone(),
-            domain => format!("{domain}.{}", node.op_type),
+fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
+    for NodeProto {
+        name,
+        op_type,
+        mut attribute,
+        domain: of,
+    } in from
+    {
+        let operator = match domain(&of) {
+            "ai.onnx" => op_type,
+            domain => format!("{domain}.{op_type}"),
         };
-        *operators.entry(name).or_default() += 1;
-        let subgraphs = node
-            .attribute
-            .iter()
-            .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
         if depth > 0 {
-            subgraphs.for_each(|graph| count_operators(&graph.node, operators, depth - 1));
+            for attribute in &mut attribute {
+                let subgraphs = attribute
+                    .g
+                    .take()
+                    .into_iter()
+                    .chain(attribute.graphs.drain(..));
+                subgraphs.for_each(|graph| collect_nodes(graph.node, nodes, depth - 1));
+            }
         }
+        nodes.push(Node {
+            name,
+            operator,
+            attributes: attribute,
+        });
     }
 }
 
@@ -143,100 +207,6 @@ fn data_type(number: i32) -> Option<DataType> {
     })
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(string, tag = "2")]
-    producer_name: String,
-    #[prost(string, tag = "3")]
-    producer_version: String,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-    #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSetId>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperatorSetId {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(int64, tag = "2")]
-    version: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<InitializerProto>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfoProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeProto {
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<AttributeProto>,
-    #[prost(string, tag = "7")]
-    domain: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AttributeProto {
-    #[prost(message, optional, tag = "6")]
-    g: Option<GraphProto>,
-    #[prost(message, repeated, tag = "11")]
-    graphs: Vec<GraphProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InitializerProto {
-    #[prost(string, tag = "8")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ValueInfoProto {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    r#type: Option<TypeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TypeProto {
-    #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorTypeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorTypeProto {
-    #[prost(int32, tag = "1")]
-    elem_type: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<ShapeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShapeProto {
-    #[prost(message, repeated, tag = "1")]
-    dim: Vec<DimensionProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct DimensionProto {
-    #[prost(int64, optional, tag = "1")]
-    dim_value: Option<i64>,
-    #[prost(string, optional, tag = "2")]
-    dim_param: Option<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +215,7 @@ mod tests {
     fn the_bundled_model_describes_itself() {
         let bytes = include_bytes!("../../models/iris/2/model.onnx");
         let file = OnnxFile::read(bytes).expect("the bundled model is ONNX");
-        assert_eq!(file.operators["MatMul"], 2);
+        assert_eq!(file.operators()["MatMul"], 2);
         assert!(file.opsets["ai.onnx"] >= 13);
         assert_eq!(file.signature.inputs[0].name, "features");
         assert_eq!(file.signature.inputs[0].wire_shape(), [-1, 4]);

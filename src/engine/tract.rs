@@ -4,6 +4,7 @@
 //! inputs is told to tract anew, with a symbol for every dynamic dimension.
 
 mod convert;
+mod known_wrong;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +27,9 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, source: &ModelSource) -> Result<Arc<dyn Model>> {
-        let signature = OnnxFile::read(&source.bytes)?.signature;
+        let file = OnnxFile::read(&source.bytes)?;
+        known_wrong::refuse(&file)?;
+        let signature = file.signature;
         let plan = plan(&source.bytes, &signature).map_err(readable)?;
         Ok(Arc::new(TractModel {
             signature: Arc::new(signature),

@@ -1,0 +1,97 @@
+//! What tract is known to answer wrongly, so that it is refused and never served.
+//!
+//! Each line was seen against ONNX Runtime or read in tract 0.23's source. `tests/data/known_wrong` has a model of each.
+
+use crate::engine::onnx::{Node, OnnxFile};
+use crate::error::{Error, Result};
+
+/// Fails when the model holds a node that tract would run and answer wrongly.
+pub fn refuse(file: &OnnxFile) -> Result<()> {
+    let found = file
+        .nodes
+        .iter()
+        .find_map(|node| Some((node, reason(node)?)));
+    let Some((node, reason)) = found else {
+        return Ok(());
+    };
+    let Node { name, operator, .. } = node;
+    Err(Error::unimplemented(format!(
+        "tract answers wrongly for operator {operator} (node '{name}'): {reason}"
+    )))
+}
+
+fn reason(node: &Node) -> Option<&'static str> {
+    match node.operator.as_str() {
+        "LSTM" | "GRU" | "RNN"
+            if node
+                .text("direction")
+                .is_some_and(|direction| direction != "forward") =>
+        {
+            Some(
+                "directions other than forward give wrong values; export the layer with direction = forward",
+            )
+        }
+        "QLinearMatMul" => {
+            Some("quantised products give wrong values; export the model without quantisation")
+        }
+        "ai.onnx.ml.TreeEnsembleClassifier" if is_binary(node) => {
+            Some("labels of two classes come out inverted in some layouts")
+        }
+        operator
+            if operator.starts_with("ai.onnx.ml.TreeEnsemble") && has_mode(node, "BRANCH_GTE") =>
+        {
+            Some("BRANCH_GTE nodes are taken for leaves")
+        }
+        _ => None,
+    }
+}
+
+fn is_binary(node: &Node) -> bool {
+    node.integers("classlabels_int64s").len() == 2 || node.texts("classlabels_strings").len() == 2
+}
+
+fn has_mode(node: &Node, mode: &str) -> bool {
+    node.texts("nodes_modes")
+        .iter()
+        .any(|found| found == mode.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(model: &str, refused_for: Option<&str>) {
+        let path = format!("tests/data/known_wrong/{model}.onnx");
+        let file = OnnxFile::read(&std::fs::read(path).expect("the model is in the repository"))
+            .expect("it is ONNX");
+        match (refuse(&file), refused_for) {
+            (Ok(()), None) => {}
+            (Err(error), Some(operator)) => {
+                assert!(
+                    error
+                        .public_message()
+                        .contains(&format!("operator {operator} ")),
+                    "{error}"
+                );
+            }
+            (result, expected) => panic!("{model}: expected {expected:?}, got {result:?}"),
+        }
+    }
+
+    #[test]
+    fn every_known_wrong_answer_is_refused() {
+        check("lstm_reverse", Some("LSTM"));
+        check("lstm_bidirectional", Some("LSTM"));
+        check("gru_reverse", Some("GRU"));
+        check("rnn_reverse", Some("RNN"));
+        check("qlinearmatmul", Some("QLinearMatMul"));
+        check("forest_binary", Some("ai.onnx.ml.TreeEnsembleClassifier"));
+        check("forest_gte", Some("ai.onnx.ml.TreeEnsembleClassifier"));
+    }
+
+    #[test]
+    fn their_harmless_siblings_are_not() {
+        check("lstm_forward", None);
+        check("forest_three_classes", None);
+    }
+}
