@@ -27,6 +27,9 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// Messages quote what a client wrote; a longer one is cut, so that no answer and no log line grows with the request.
+const MOST_MESSAGE_CHARS: usize = 2000;
+
 type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// An error with a message for the client and, where there is one, a cause for the log.
@@ -44,11 +47,16 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` that says `message`.
+    /// An error of `kind` that says `message`, or as much of it as fits.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MOST_MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
         Self {
             kind,
-            message: message.into(),
+            message,
             retry_after: None,
             source: None,
         }
@@ -135,6 +143,15 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_wrote_cannot_make_a_message_grow() {
+        let error = Error::invalid(format!("unknown key '{}'", "ž".repeat(100_000)));
+        assert_eq!(
+            error.public_message().chars().count(),
+            MOST_MESSAGE_CHARS + 1
+        );
+    }
 
     #[test]
     fn internal_causes_stay_out_of_the_public_message() {

@@ -66,7 +66,7 @@ impl Exchange {
         let line = AccessLine {
             request_id: request_id(request.headers()).to_owned(),
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: request.uri().path().chars().take(MOST_PATH_CHARS).collect(),
         };
         let counted = app
             .metrics
@@ -136,6 +136,9 @@ impl Drop for Exchange {
         }
     }
 }
+
+/// As much of a path as a log line shows.
+const MOST_PATH_CHARS: usize = 256;
 
 /// The field's number for a client that went away before its answer.
 const CLIENT_GONE: u16 = 499;

@@ -82,55 +82,40 @@ pub async fn infer(app: &App, target: Target, face: Face, request: Request) -> R
         Ok(call) => call,
         Err(error) => return error::response(&error),
     };
-    let deployment = call.deployment().clone();
-    let (result, inference) = match run(app, call, face, request).await {
-        Ok((body, rows, timing)) => (
-            Ok(body),
-            Inference {
-                deployment,
-                rows,
-                timing,
-            },
-        ),
-        Err(error) => (
-            Err(error),
-            Inference {
-                deployment,
-                rows: 0,
-                timing: Timing::default(),
-            },
-        ),
+    let mut told = Inference {
+        deployment: call.deployment().clone(),
+        rows: 0,
+        timing: Timing::default(),
     };
-    let mut response = match result {
+    let mut response = match run(app, call, face, request, &mut told).await {
         Ok(body) => error::json_bytes(StatusCode::OK, body),
         Err(error) => error::response(&error),
     };
-    response.extensions_mut().insert(inference);
+    response.extensions_mut().insert(told);
     response
 }
 
+/// The answer's body; what the log should know goes to `told`.
 async fn run(
     app: &App,
     call: Call,
     face: Face,
     request: Request,
-) -> Result<(Vec<u8>, usize, Timing)> {
+    told: &mut Inference,
+) -> Result<Vec<u8>> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
-    let decoded = match read(app, &deployment, face, &parts.headers, body).await {
-        Ok(decoded) => decoded,
+    let (decoded, timeout) = match read(app, &deployment, face, &parts.headers, body).await {
+        Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
-    let (
-        DecodedRequest {
-            style,
-            id,
-            parameters,
-            inputs,
-            outputs,
-        },
-        timeout,
-    ) = decoded;
+    let DecodedRequest {
+        style,
+        id,
+        parameters,
+        inputs,
+        outputs,
+    } = decoded;
     let response = call
         .run(InferRequest {
             inputs,
@@ -144,6 +129,7 @@ async fn run(
         rows,
         timing,
     } = response;
+    (told.rows, told.timing) = (rows, timing);
     if face == Face::Predict {
         outputs.extend(class_names);
     }
@@ -157,8 +143,7 @@ async fn run(
         .iter()
         .map(|output| output.tensor.data().len())
         .sum();
-    let body = aside(bytes, || encode(&answer, style, parameters.nan))?;
-    Ok((body, rows, timing))
+    aside(bytes, || encode(&answer, style, parameters.nan))
 }
 
 /// The request as it was written, and how long its client waits.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode};
@@ -22,11 +23,14 @@ use super::{App, edge, error, trace};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;
 
+/// An inference that runs out of time is answered by its own deadline, which knows and counts what it was.
+const DEADLINE_HEAD_START: Duration = Duration::from_millis(250);
+
 /// Puts the stack around the routes.
 pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
     let body_bytes = app.limits.body_bytes;
-    let timeout =
-        TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, config.request_timeout);
+    let longest = config.request_timeout + DEADLINE_HEAD_START;
+    let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, longest);
     let around_body = ServiceBuilder::new()
         // A body that says it is too large is refused before it is read.
         .layer(RequestBodyLimitLayer::new(body_bytes))
