@@ -5,6 +5,7 @@
 
 mod convert;
 mod known_wrong;
+mod ml;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,9 +45,10 @@ fn readable(error: TractError) -> Error {
 }
 
 fn plan(bytes: &[u8], signature: &Signature) -> TractResult<Arc<TypedRunnableModel>> {
-    let onnx = tract_onnx::onnx()
+    let mut onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true);
+    ml::register(&mut onnx);
     let mut model = onnx.model_for_read(&mut std::io::Cursor::new(bytes))?;
     let mut symbols = Symbols {
         shared_rows: signature.has_rows(),

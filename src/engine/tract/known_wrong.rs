@@ -34,26 +34,8 @@ fn reason(node: &Node) -> Option<&'static str> {
         "QLinearMatMul" => {
             Some("quantised products give wrong values; export the model without quantisation")
         }
-        "ai.onnx.ml.TreeEnsembleClassifier" if is_binary(node) => {
-            Some("labels of two classes come out inverted in some layouts")
-        }
-        operator
-            if operator.starts_with("ai.onnx.ml.TreeEnsemble") && has_mode(node, "BRANCH_GTE") =>
-        {
-            Some("BRANCH_GTE nodes are taken for leaves")
-        }
         _ => None,
     }
-}
-
-fn is_binary(node: &Node) -> bool {
-    node.integers("classlabels_int64s").len() == 2 || node.texts("classlabels_strings").len() == 2
-}
-
-fn has_mode(node: &Node, mode: &str) -> bool {
-    node.texts("nodes_modes")
-        .iter()
-        .any(|found| found == mode.as_bytes())
 }
 
 #[cfg(test)]
@@ -85,13 +67,10 @@ mod tests {
         check("gru_reverse", Some("GRU"));
         check("rnn_reverse", Some("RNN"));
         check("qlinearmatmul", Some("QLinearMatMul"));
-        check("forest_binary", Some("ai.onnx.ml.TreeEnsembleClassifier"));
-        check("forest_gte", Some("ai.onnx.ml.TreeEnsembleClassifier"));
     }
 
     #[test]
     fn their_harmless_siblings_are_not() {
         check("lstm_forward", None);
-        check("forest_three_classes", None);
     }
 }

@@ -1,0 +1,116 @@
+//! Lets tract run an operator of ours: one adapter for all of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+/// A data type and a shape.
+pub type Fact = (DatumType, TVec<TDim>);
+
+/// A pure function of tensors.
+pub trait Operator: fmt::Debug + Send + Sync + 'static {
+    /// The operator's name in ONNX.
+    fn name(&self) -> &'static str;
+
+    /// How many outputs it has.
+    fn outputs(&self) -> usize;
+
+    /// What comes out of inputs of these types and shapes.
+    fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>>;
+
+    /// Computes the outputs.
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>>;
+}
+
+/// The adapter: an [`Operator`] as tract wants its operators.
+#[derive(Debug, Clone)]
+pub struct Host(Arc<dyn Operator>);
+
+impl Host {
+    /// The operator as a node of a graph that is being read.
+    pub fn node(operator: impl Operator) -> Box<dyn InferenceOp> {
+        expand(Host(Arc::new(operator)))
+    }
+}
+
+impl PartialEq for Host {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Host {}
+
+impl Expansion for Host {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        Ok(self.0.outputs())
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_output_arity(outputs, self.0.outputs())?;
+        let types = inputs.iter().map(|input| &input.datum_type);
+        solver.given_all(types, move |solver, types| {
+            let shapes = inputs.iter().map(|input| &input.shape);
+            solver.given_all(shapes, move |solver, shapes| {
+                let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
+                for (output, (dtype, shape)) in outputs.iter().zip(self.0.output_facts(&facts)?) {
+                    solver.equals(&output.datum_type, dtype)?;
+                    solver.equals(&output.shape, shape)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+}
+
+impl Op for Host {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Host {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.0.run(&inputs)
+    }
+}
+
+impl TypedOp for Host {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let facts: Vec<Fact> = inputs
+            .iter()
+            .map(|input| (input.datum_type, input.shape.iter().cloned().collect()))
+            .collect();
+        let outputs = self.0.output_facts(&facts)?;
+        Ok(outputs
+            .into_iter()
+            .map(|(dtype, shape)| dtype.fact(shape))
+            .collect())
+    }
+
+    as_op!();
+}
