@@ -83,7 +83,11 @@ impl Server {
             },
             &server,
         );
-        let budget = Arc::new(ComputeBudget::new(inference_threads(inference.threads)));
+        let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let budget = Arc::new(ComputeBudget::new(
+            inference_threads(inference.threads),
+            async_threads,
+        ));
         let machinery = Machinery {
             engine,
             metrics: metrics.clone(),

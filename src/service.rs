@@ -5,7 +5,7 @@ pub mod types;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use types::{InferRequest, InferResponse, ModelStatus, Summary};
+use types::{InferRequest, InferResponse, ModelStatus, Summary, select_outputs};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::deployment::Deployment;
@@ -198,13 +198,8 @@ async fn run(
         .zip(completed.outputs)
         .map(|(name, tensor)| NamedTensor { name, tensor })
         .collect();
+    select_outputs(&mut outputs, &wanted);
     let class_names = deployment.class_names(&outputs);
-    if !wanted.is_empty() {
-        // The answer keeps the order in which the outputs were asked for.
-        let position = |name: &String| wanted.iter().position(|wanted| wanted == name);
-        outputs.retain(|output| position(&output.name).is_some());
-        outputs.sort_by_key(|output| position(&output.name));
-    }
     Ok(InferResponse {
         outputs,
         class_names,

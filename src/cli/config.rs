@@ -36,8 +36,10 @@ pub fn run(settings: Settings) -> ExitCode {
 
 /// Text in quotes is written alike in TOML and JSON.
 fn toml_value(text: &str) -> String {
-    match text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() {
-        true => text.to_owned(),
-        false => serde_json::Value::from(text).to_string(),
+    match (text.parse::<i64>(), text.parse::<bool>()) {
+        // Printed anew: TOML has no leading zeros.
+        (Ok(number), _) => number.to_string(),
+        (_, Ok(value)) => value.to_string(),
+        _ => serde_json::Value::from(text).to_string(),
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
 use crate::oip::response::{Answer, encode};
+use crate::service::types::select_outputs;
 use crate::tensor::shape::Dims;
 use crate::tensor::value::NamedTensor;
 
@@ -63,7 +64,7 @@ impl Predict {
             .zip(tensors)
             .map(|(name, tensor)| NamedTensor { name, tensor })
             .collect();
-        outputs.retain(|output| wanted.is_empty() || wanted.contains(&output.name));
+        select_outputs(&mut outputs, &wanted);
         let text = match self.json {
             true => {
                 let name = self.model.file_stem().unwrap_or_default().to_string_lossy();

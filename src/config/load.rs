@@ -81,12 +81,23 @@ pub fn merge(sources: &Sources) -> Result<Settings, Vec<String>> {
             .unwrap_or_default();
         format!("environment variable {alias}")
     });
+    let OurVariables { keyed, stray } = OurVariables::of(&sources.environment);
     overlay(
         &mut settings,
         &mut problems,
-        prefixed(&sources.environment),
+        prefixed(keyed),
         variable_origin,
     );
+    for name in stray {
+        let origin = variable_origin(&name);
+        settings.insert(
+            name,
+            Setting {
+                text: String::new(),
+                origin,
+            },
+        );
+    }
     for (name, text) in &sources.flags {
         let flag = keys::find(name)
             .and_then(|key| key.flag)
@@ -153,18 +164,40 @@ fn flatten(
     }
 }
 
-fn prefixed(environment: &HashMap<String, String>) -> Environment {
-    let ours = environment
-        .iter()
-        .filter(|(name, value)| !is_service_link(name, value));
-    let ours = ours
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+/// The variables of the process that name a key of ours, and those that look as if they did.
+struct OurVariables {
+    keyed: HashMap<String, String>,
+    /// Without a section, so no key; left for the check of unknown keys to report.
+    stray: Vec<String>,
+}
+
+impl OurVariables {
+    fn of(environment: &HashMap<String, String>) -> OurVariables {
+        let mut found = OurVariables {
+            keyed: HashMap::new(),
+            stray: Vec::new(),
+        };
+        for (name, value) in environment {
+            match name.strip_prefix(VARIABLE_PREFIX) {
+                Some(rest) if rest.contains("__") => {
+                    found.keyed.insert(name.clone(), value.clone());
+                }
+                Some(rest) if !is_service_link(rest, value) => {
+                    found.stray.push(rest.to_lowercase())
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+fn prefixed(variables: HashMap<String, String>) -> Environment {
     Environment::with_prefix(VARIABLE_PREFIX.trim_end_matches('_'))
         .prefix_separator("_")
         .separator("__")
         .ignore_empty(true)
-        .source(Some(ours))
+        .source(Some(variables))
 }
 
 /// The variables that other platforms set, such as `PORT`, under the names of our own keys.
@@ -186,18 +219,18 @@ fn variable_origin(name: &str) -> String {
     )
 }
 
-/// Kubernetes gives every pod variables for each Service of its namespace unless the pod turns them off; those
-/// of a Service that is itself called `onnxd` look like ours and are not.
-fn is_service_link(name: &str, value: &str) -> bool {
-    let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else {
-        return false;
-    };
-    let numbered_port = rest
-        .strip_prefix("PORT_")
-        .is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()));
-    rest == "SERVICE_HOST"
-        || rest == "SERVICE_PORT"
-        || rest.starts_with("SERVICE_PORT_")
-        || (rest == "PORT" && value.contains("://"))
-        || numbered_port
+/// Kubernetes gives every pod variables for each Service of its namespace unless the pod turns them off; those of a
+/// Service called `onnxd` or `onnxd-something` look like ours and are not. `rest` is the name without our prefix.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let about_port = rest
+        .rsplit_once("PORT_")
+        .is_some_and(|(_, of)| of.starts_with(|c: char| c.is_ascii_digit()));
+    let about_service =
+        rest == "SERVICE_HOST" || rest == "SERVICE_PORT" || rest.starts_with("SERVICE_PORT_");
+    about_port
+        || about_service
+        || rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || (rest.ends_with("PORT") && value.contains("://"))
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
 use super::keys;
 use super::load::{self, Settings, Sources};
 use super::units::parse_bytes;
@@ -169,7 +171,7 @@ impl Checker<'_> {
         });
         let expected =
             "error, warn, info, debug, trace or off, also by target such as info,onnxd=debug";
-        let level = self.read("log.level", expected, |text| text.parse().ok());
+        let level = self.read("log.level", expected, parse_level);
         Some(LogConfig {
             format: format?,
             level: level?,
@@ -228,6 +230,15 @@ pub fn canonical_version(text: &str) -> Option<String> {
 
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A bare word must be a level: as a target it would silence everything else without a word.
+fn parse_level(text: &str) -> Option<Targets> {
+    let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    text.split(',')
+        .all(is_level)
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 fn parse_origins(text: &str) -> Option<CorsOrigins> {

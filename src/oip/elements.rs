@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::numbers::{Bool, FromJson, Scalar};
-use super::request::{Context, Text};
+use super::request::{Context, Text, TextField};
 use super::tokens;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
@@ -97,6 +97,11 @@ impl<'n> TensorBuilder<'n> {
         }
     }
 
+    /// The same builder for an input whose name came last.
+    pub fn named(self, name: &'n str) -> Self {
+        Self { name, ..self }
+    }
+
     /// Reads one JSON value that stands `depth` lists deep in this tensor.
     pub fn read<'de, D: Deserializer<'de>>(
         &mut self,
@@ -185,7 +190,7 @@ impl Sink for StringBuffer {
 
     fn push(&mut self, scalar: Scalar<'_>) -> Option<()> {
         match scalar {
-            Scalar::Text(text) if !tokens::is_rewritten(text) => self.push_bytes(text.as_bytes()),
+            Scalar::Text(text) => self.push_bytes(text.as_bytes()),
             _ => None,
         }
     }
@@ -295,7 +300,10 @@ impl<'de, S: Sink> Visitor<'de> for Nested<'_, S> {
     }
 
     fn visit_str<E: serde::de::Error>(mut self, value: &str) -> Result<(), E> {
-        self.scalar(Scalar::Text(value))
+        match tokens::marked(value).filter(|_| self.context.rewritten) {
+            Some(number) => self.scalar(Scalar::Token(number)),
+            None => self.scalar(Scalar::Text(value)),
+        }
     }
 
     fn visit_unit<E: serde::de::Error>(mut self) -> Result<(), E> {
@@ -325,7 +333,7 @@ impl<'de, S: Sink> Visitor<'de> for Nested<'_, S> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         match map.next_key::<Text<'_>>()? {
             Some(Text(key)) if key == "b64" && self.dtype == DataType::Bytes => {
-                let Text(text) = map.next_value()?;
+                let text = map.next_value_seed(TextField("'b64'"))?;
                 self.base64(&text)?;
                 match map.next_key::<Text<'_>>()? {
                     None => Ok(()),

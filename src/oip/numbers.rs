@@ -20,6 +20,8 @@ pub enum Scalar<'a> {
     Float(f64),
     Bool(bool),
     Text(&'a str),
+    /// NaN or an infinity that was written as a bare token.
+    Token(f64),
     Null,
 }
 
@@ -30,7 +32,7 @@ impl std::fmt::Display for Scalar<'_> {
             Scalar::Signed(value) => value.fmt(f),
             Scalar::Float(value) => value.fmt(f),
             Scalar::Bool(value) => value.fmt(f),
-            Scalar::Text(text) if tokens::is_rewritten(text) => f.write_str("NaN or an infinity"),
+            Scalar::Token(_) => f.write_str("NaN or an infinity"),
             Scalar::Text(text) => {
                 let shown: String = text.chars().take(32).collect();
                 let more = if shown.len() < text.len() { "…" } else { "" };
@@ -106,8 +108,8 @@ fn double(scalar: Scalar<'_>) -> Option<f64> {
     match scalar {
         Scalar::Unsigned(value) => Some(value as f64),
         Scalar::Signed(value) => Some(value as f64),
-        Scalar::Float(value) => Some(value),
-        Scalar::Text(text) => tokens::number(text),
+        Scalar::Float(value) | Scalar::Token(value) => Some(value),
+        Scalar::Text(text) => tokens::quoted(text),
         Scalar::Bool(_) | Scalar::Null => None,
     }
 }

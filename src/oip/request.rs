@@ -4,18 +4,18 @@
 //! that the model wants. Only a protocol tensor whose `data` comes before both its `name` and its `datatype` is
 //! kept as raw text for a moment.
 
+mod fields;
 mod inputs;
 mod parameters;
 mod rows;
 mod tensor_object;
 mod values;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+pub use self::fields::{Text, TextField};
 use self::inputs::Inputs;
 use self::parameters::{Outputs, ParametersSeed};
 use self::rows::Rows;
@@ -50,9 +50,23 @@ pub struct Parameters {
 /// Accepted are `{"instances": [row, …]}`, `{"inputs": {name: nested}}`, `{"inputs": nested}` and the Open
 /// Inference Protocol's `{"inputs": [{"name", "shape", "datatype", "data"}, …]}`.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<DecodedRequest> {
-    match parse(body, signature, limits) {
+    let context = Context {
+        signature,
+        limits,
+        rewritten: false,
+        failure: RefCell::default(),
+    };
+    match parse(body, context) {
         Err(Failure::Syntax(error)) => match tokens::rewrite(body) {
-            Some(rewritten) => parse(&rewritten, signature, limits).map_err(Failure::into_error),
+            Some(body) => {
+                let context = Context {
+                    signature,
+                    limits,
+                    rewritten: true,
+                    failure: RefCell::default(),
+                };
+                parse(&body, context).map_err(Failure::into_error)
+            }
             None => Err(Failure::Syntax(error).into_error()),
         },
         other => other.map_err(Failure::into_error),
@@ -75,12 +89,7 @@ impl Failure {
     }
 }
 
-fn parse(body: &[u8], signature: &Signature, limits: &Limits) -> Result<DecodedRequest, Failure> {
-    let context = Context {
-        signature,
-        limits,
-        failure: RefCell::default(),
-    };
+fn parse(body: &[u8], context: Context<'_>) -> Result<DecodedRequest, Failure> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = json
         .deserialize_any(Body(&context))
@@ -104,6 +113,8 @@ fn parse(body: &[u8], signature: &Signature, limits: &Limits) -> Result<DecodedR
 pub struct Context<'a> {
     pub signature: &'a Signature,
     pub limits: &'a Limits,
+    /// Whether bare NaN tokens were replaced by marked strings.
+    pub rewritten: bool,
     failure: RefCell<Option<Error>>,
 }
 
@@ -137,10 +148,6 @@ impl Context<'_> {
         }
     }
 }
-
-/// A JSON string, borrowed from the body where it has no escapes.
-#[derive(Deserialize)]
-pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// The top-level fields as they were found.
 #[derive(Default)]
@@ -212,7 +219,10 @@ impl<'de> Visitor<'de> for Body<'_> {
                     .outputs
                     .replace(map.next_value_seed(Outputs(context))?)
                     .is_none(),
-                "id" => fields.id.replace(map.next_value()?).is_none(),
+                "id" => {
+                    let id = map.next_value_seed(TextField("'id'"))?;
+                    fields.id.replace(id.into_owned()).is_none()
+                }
                 "parameters" => fields
                     .parameters
                     .replace(map.next_value_seed(ParametersSeed(context))?)

@@ -6,9 +6,8 @@
 
 use std::borrow::Cow;
 
-/// Begins every rewritten token: DEL, which JSON allows in a string and people do not write.
-const MARK: char = '\u{7f}';
-
+/// Each token, the string that takes its place, and its value. The strings begin with DEL, which JSON allows in a
+/// string and people do not write.
 const TOKENS: [(&[u8], &[u8], f64); 3] = [
     (b"NaN", b"\"\x7f\"", f64::NAN),
     (b"Infinity", b"\"\x7fInfin\"", f64::INFINITY),
@@ -51,19 +50,21 @@ fn end_of_string(body: &[u8], start: usize) -> usize {
     at
 }
 
-/// The number that a string stands for: a rewritten token, or the token in quotes, which is all that a client in
-/// JavaScript can send.
-pub fn number(text: &str) -> Option<f64> {
-    let is_marked = |replacement: &[u8]| &replacement[1..replacement.len() - 1] == text.as_bytes();
+/// The number that stands in quotes, which is all that a client in JavaScript can send.
+pub fn quoted(text: &str) -> Option<f64> {
     TOKENS
         .iter()
-        .find(|(token, replacement, _)| *token == text.as_bytes() || is_marked(replacement))
+        .find(|(token, ..)| *token == text.as_bytes())
         .map(|&(.., value)| value)
 }
 
-/// Whether a string is a rewritten token rather than text that the client sent.
-pub fn is_rewritten(text: &str) -> bool {
-    text.starts_with(MARK) && number(text).is_some()
+/// The number that a string stands for which [`rewrite`] put there.
+pub fn marked(text: &str) -> Option<f64> {
+    let is_marked = |replacement: &[u8]| &replacement[1..replacement.len() - 1] == text.as_bytes();
+    TOKENS
+        .iter()
+        .find(|(_, replacement, _)| is_marked(replacement))
+        .map(|&(.., value)| value)
 }
 
 #[cfg(test)]
@@ -82,11 +83,11 @@ mod tests {
             .iter()
             .map(|value| value.as_str().expect("a string").to_owned())
             .collect();
-        assert!(number(&values[0]).is_some_and(f64::is_nan) && is_rewritten(&values[0]));
-        assert_eq!(number(&values[1]), Some(f64::NEG_INFINITY));
-        assert_eq!(number(&values[2]), Some(f64::INFINITY));
+        assert!(marked(&values[0]).is_some_and(f64::is_nan));
+        assert_eq!(marked(&values[1]), Some(f64::NEG_INFINITY));
+        assert_eq!(marked(&values[2]), Some(f64::INFINITY));
         assert_eq!(values[3..], ["NaN", "\"Infinity"]);
-        assert!(!is_rewritten(&values[3]));
+        assert!(marked(&values[3]).is_none() && quoted(&values[3]).is_some_and(f64::is_nan));
     }
 
     #[test]

@@ -43,3 +43,13 @@ pub struct ModelStatus {
     pub state: &'static str,
     pub reason: Option<String>,
 }
+
+/// Keeps the outputs that are wanted, in the order in which they were asked for; all of them if none was named.
+pub fn select_outputs(outputs: &mut Vec<NamedTensor>, wanted: &[String]) {
+    if !wanted.is_empty() {
+        let position =
+            |output: &NamedTensor| wanted.iter().position(|wanted| *wanted == output.name);
+        outputs.retain(|output| position(output).is_some());
+        outputs.sort_by_key(position);
+    }
+}

@@ -1,6 +1,7 @@
 //! The machine's compute, shared by all models: at any moment no more runs than there are inference threads.
 //!
-//! Every model has workers enough to use the whole machine when it is alone; together they must not use more.
+//! Every model has workers enough to use the whole machine when it is alone; together they must not use more. Short
+//! runs take place on the async threads, at most so many at once that one such thread is always left for probes.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -8,22 +9,35 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct ComputeBudget {
     threads: usize,
-    free: Mutex<usize>,
+    free: Mutex<Free>,
     freed: Condvar,
+}
+
+#[derive(Debug)]
+struct Free {
+    /// Runs that may begin, wherever they are.
+    anywhere: usize,
+    /// Of these, how many may begin on async threads.
+    on_async_threads: usize,
 }
 
 /// The right to run; given back on drop.
 #[derive(Debug)]
 pub struct Permit<'a> {
     budget: &'a ComputeBudget,
+    on_async_thread: bool,
 }
 
 impl ComputeBudget {
-    /// A budget of `threads` runs at once.
-    pub fn new(threads: usize) -> Self {
+    /// A budget of `threads` runs at once, for a runtime with `async_threads` of its own.
+    pub fn new(threads: usize, async_threads: usize) -> Self {
+        let free = Free {
+            anywhere: threads,
+            on_async_threads: async_threads.saturating_sub(1),
+        };
         Self {
             threads,
-            free: Mutex::new(threads),
+            free: Mutex::new(free),
             freed: Condvar::new(),
         }
     }
@@ -33,34 +47,70 @@ impl ComputeBudget {
         self.threads
     }
 
-    /// Waits for a permit.
+    /// Waits for a permit, on a thread that may wait.
     pub fn acquire(&self) -> Permit<'_> {
         let mut free = self.lock();
-        while *free == 0 {
+        while free.anywhere == 0 {
             free = self
                 .freed
                 .wait(free)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= 1;
-        Permit { budget: self }
+        free.anywhere -= 1;
+        Permit {
+            budget: self,
+            on_async_thread: false,
+        }
     }
 
-    /// A permit if one is free now.
-    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+    /// A permit to run on an async thread, if one is free now.
+    pub fn try_acquire_async(&self) -> Option<Permit<'_>> {
         let mut free = self.lock();
-        *free = free.checked_sub(1)?;
-        Some(Permit { budget: self })
+        if free.anywhere == 0 || free.on_async_threads == 0 {
+            return None;
+        }
+        free.anywhere -= 1;
+        free.on_async_threads -= 1;
+        Some(Permit {
+            budget: self,
+            on_async_thread: true,
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
+    fn lock(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *self.budget.lock() += 1;
+        let mut free = self.budget.lock();
+        free.anywhere += 1;
+        free.on_async_threads += usize::from(self.on_async_thread);
+        drop(free);
         self.budget.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_async_thread_is_always_left() {
+        let budget = ComputeBudget::new(4, 3);
+        let permits: Vec<_> = std::iter::from_fn(|| budget.try_acquire_async()).collect();
+        assert_eq!(permits.len(), 2);
+        drop(permits);
+        assert!(budget.try_acquire_async().is_some());
+    }
+
+    #[test]
+    fn async_threads_and_workers_share_the_machine() {
+        let budget = ComputeBudget::new(1, 8);
+        let permit = budget.acquire();
+        assert!(budget.try_acquire_async().is_none());
+        drop(permit);
+        assert!(budget.try_acquire_async().is_some());
     }
 }

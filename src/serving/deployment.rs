@@ -8,7 +8,7 @@ use super::lane::{Completed, Lane, LaneConfig};
 use crate::engine::{Engine, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::{ModelFiles, Version};
-use crate::telemetry::metrics::{Metrics, ModelMetrics};
+use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::{NamedTensor, Tensor};
@@ -62,6 +62,7 @@ impl Deployment {
             Error::unavailable(format!("{} cannot be read", path.display())).with_source(error)
         };
         let bytes = std::fs::read(path).map_err(unreadable)?;
+        let size = bytes.len();
         let loaded = machinery.engine.load(&ModelSource {
             bytes: bytes.into(),
         })?;
@@ -80,9 +81,13 @@ impl Deployment {
             budget: machinery.budget.clone(),
         })?;
         let engine = machinery.engine.name();
-        machinery
-            .metrics
-            .set_model_loaded(model, &version, engine, PLATFORM, started.elapsed());
+        let loaded = Loaded {
+            engine,
+            platform: PLATFORM,
+            took: started.elapsed(),
+            bytes: size,
+        };
+        machinery.metrics.set_model_loaded(model, &version, &loaded);
         Ok(Deployment {
             model: model.to_owned(),
             version,

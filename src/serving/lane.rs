@@ -15,7 +15,7 @@ use tracing::Span;
 
 use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
-use super::pace::Pace;
+use super::pace::{Pace, Size};
 use crate::engine::{Model, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::ModelMetrics;
@@ -191,6 +191,18 @@ fn expired() -> Error {
     )
 }
 
+fn size(inputs: &CheckedInputs) -> Size {
+    let bytes = inputs
+        .tensors()
+        .iter()
+        .map(|tensor| tensor.data().len())
+        .sum();
+    Size {
+        rows: inputs.rows(),
+        bytes,
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -235,10 +247,14 @@ impl Shared {
 
     /// Runs a short request on the calling thread, unless others wait or the machine is busy.
     fn run_here(&self, inputs: &CheckedInputs) -> Option<Result<Completed>> {
-        if !self.pace.is_short(inputs.rows()) || self.lock().batcher.rows() > 0 {
+        let size = size(inputs);
+        if size.rows > self.queue_rows
+            || !self.pace.is_short(size)
+            || self.lock().batcher.rows() > 0
+        {
             return None;
         }
-        let _permit = self.budget.try_acquire()?;
+        let _permit = self.budget.try_acquire_async()?;
         Some(self.run(inputs, Duration::ZERO))
     }
 
@@ -291,7 +307,7 @@ impl Shared {
         };
         self.metrics
             .ran(inputs.rows(), timing.queue, timing.compute);
-        self.pace.learn(timing.compute, inputs.rows());
+        self.pace.learn(timing.compute, size(inputs));
         result.map(|outputs| Completed { outputs, timing })
     }
 

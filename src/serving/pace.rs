@@ -11,21 +11,31 @@ const RUNS_TO_TRUST: u64 = 32;
 /// How long the model takes, learnt from every run.
 #[derive(Default)]
 pub struct Pace {
+    runs: AtomicU64,
     /// A moving average of the compute time of one row, in nanoseconds.
     row_nanos: AtomicU64,
-    runs: AtomicU64,
+    /// The same of one byte of input, in picoseconds: a row may be of any size where its other dimensions vary.
+    byte_picos: AtomicU64,
+}
+
+/// How much a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub rows: usize,
+    pub bytes: usize,
 }
 
 impl Pace {
     /// Takes in one run of the engine.
-    pub fn learn(&self, compute: Duration, rows: usize) {
-        let nanos = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX) / rows as u64;
-        let before = self.row_nanos.load(Ordering::Relaxed);
-        let average = match self.runs.fetch_add(1, Ordering::Relaxed) {
-            0 => nanos,
-            _ => before - before / 8 + nanos / 8,
-        };
-        self.row_nanos.store(average, Ordering::Relaxed);
+    pub fn learn(&self, compute: Duration, size: Size) {
+        let nanos = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX);
+        let first = self.runs.fetch_add(1, Ordering::Relaxed) == 0;
+        average(&self.row_nanos, first, nanos / size.rows.max(1) as u64);
+        average(
+            &self.byte_picos,
+            first,
+            nanos.saturating_mul(1000) / size.bytes.max(1) as u64,
+        );
     }
 
     /// How long so many rows should take; zero before the first run.
@@ -37,33 +47,69 @@ impl Pace {
         )
     }
 
-    /// Whether so many rows are known to take less than a hop to another thread and back.
-    pub fn is_short(&self, rows: usize) -> bool {
-        self.runs.load(Ordering::Relaxed) >= RUNS_TO_TRUST && self.expected(rows) < SHORT_RUN
+    /// Whether such a request is known to take less than a hop to another thread and back.
+    pub fn is_short(&self, size: Size) -> bool {
+        let picos = self
+            .byte_picos
+            .load(Ordering::Relaxed)
+            .saturating_mul(size.bytes as u64);
+        let by_bytes = Duration::from_nanos(picos / 1000);
+        self.runs.load(Ordering::Relaxed) >= RUNS_TO_TRUST
+            && self.expected(size.rows).max(by_bytes) < SHORT_RUN
     }
+}
+
+/// Moves an average an eighth of the way towards a new value.
+fn average(of: &AtomicU64, first: bool, value: u64) {
+    let before = of.load(Ordering::Relaxed);
+    let after = if first {
+        value
+    } else {
+        before - before / 8 + value / 8
+    };
+    of.store(after, Ordering::Relaxed);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ROW: Size = Size { rows: 1, bytes: 16 };
+
+    fn times(rows: usize) -> Size {
+        Size {
+            rows,
+            bytes: rows * ROW.bytes,
+        }
+    }
+
     #[test]
     fn a_model_is_short_only_after_enough_runs_have_shown_it() {
         let pace = Pace::default();
         for _ in 0..RUNS_TO_TRUST {
-            assert!(!pace.is_short(1));
-            pace.learn(Duration::from_micros(4), 2);
+            assert!(!pace.is_short(ROW));
+            pace.learn(Duration::from_micros(4), times(2));
         }
-        assert!(pace.is_short(1));
-        assert!(!pace.is_short(1000));
+        assert!(pace.is_short(ROW));
+        assert!(!pace.is_short(times(1000)));
         assert_eq!(pace.expected(1000), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn one_long_row_is_not_taken_for_a_short_one() {
+        let pace = Pace::default();
+        (0..RUNS_TO_TRUST).for_each(|_| pace.learn(Duration::from_micros(2), ROW));
+        assert!(!pace.is_short(Size {
+            rows: 1,
+            bytes: 16_000
+        }));
     }
 
     #[test]
     fn a_model_that_slows_down_is_not_short_any_more() {
         let pace = Pace::default();
-        (0..RUNS_TO_TRUST).for_each(|_| pace.learn(Duration::from_micros(2), 1));
-        pace.learn(Duration::from_millis(5), 1);
-        assert!(!pace.is_short(1));
+        (0..RUNS_TO_TRUST).for_each(|_| pace.learn(Duration::from_micros(2), ROW));
+        pace.learn(Duration::from_millis(5), ROW);
+        assert!(!pace.is_short(ROW));
     }
 }

@@ -53,6 +53,13 @@ impl Reconciler {
         if entries.is_empty() {
             tracing::warn!(path = %self.path.display(), "the model repository holds no model");
         }
+        for (name, model) in &entries {
+            for (version, state) in &model.versions {
+                self.machinery
+                    .metrics
+                    .set_model_state(name, &version.to_string(), state.name());
+            }
+        }
         self.registry.update(|table| {
             table.models = entries.clone();
             table.default_model = default_model.clone();
@@ -100,11 +107,8 @@ impl Reconciler {
     fn load_model(&self, load: Load) {
         let Load { name, files, plan } = load;
         let mut served = 0;
-        for version in plan.candidates {
-            if served == plan.wanted {
-                return;
-            }
-            self.show(&name, version, VersionState::Loading);
+        let mut candidates = plan.candidates.into_iter().peekable();
+        while let Some(version) = candidates.next() {
             let state = match self.load_version(&name, version, &files) {
                 Ok(deployment) => {
                     served += 1;
@@ -112,7 +116,15 @@ impl Reconciler {
                 }
                 Err(error) => VersionState::Failed(Arc::new(error)),
             };
-            self.show(&name, version, state);
+            let next = candidates.peek().filter(|_| served < plan.wanted);
+            // In one step, so that the server is never ready between two versions.
+            let states = [(version, state)]
+                .into_iter()
+                .chain(next.map(|next| (*next, VersionState::Loading)));
+            self.show(&name, states.collect());
+            if next.is_none() {
+                return;
+            }
         }
     }
 
@@ -141,13 +153,15 @@ impl Reconciler {
         loaded
     }
 
-    fn show(&self, name: &str, version: Version, state: VersionState) {
-        self.machinery
-            .metrics
-            .set_model_state(name, &version.to_string(), state.name());
+    fn show(&self, name: &str, states: Vec<(Version, VersionState)>) {
+        for (version, state) in &states {
+            self.machinery
+                .metrics
+                .set_model_state(name, &version.to_string(), state.name());
+        }
         self.registry.update(|table| {
             if let Some(model) = table.models.get_mut(name) {
-                model.versions.insert(version, state.clone());
+                model.versions.extend(states.iter().cloned());
             }
         });
     }

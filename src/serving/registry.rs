@@ -123,31 +123,26 @@ impl Table {
     }
 
     fn no_default(&self) -> Error {
-        match self.scan {
-            Scan::Running => scanning(),
-            _ => Error::not_found(format!(
-                "there is no default model; use /predict/{{model}} with one of {}",
-                self.names()
-            )),
-        }
+        self.not_found("there is no default model")
     }
 
     fn unknown_model(&self, name: &str) -> Error {
-        match self.scan {
-            Scan::Running => scanning(),
-            _ => Error::not_found(format!(
-                "unknown model '{name}'; the models are {}",
-                self.names()
-            )),
-        }
+        self.not_found(&format!("unknown model '{name}'"))
     }
 
-    fn names(&self) -> String {
-        if self.models.is_empty() {
-            return "none: the repository is empty".to_owned();
+    /// Says what is there instead, if that is known.
+    fn not_found(&self, what: &str) -> Error {
+        match &self.scan {
+            Scan::Running => not_ready("the model repository is being read; try again".to_owned()),
+            Scan::Failed(reason) => not_ready(reason.clone()),
+            Scan::Done if self.models.is_empty() => {
+                Error::not_found(format!("{what}: the repository is empty"))
+            }
+            Scan::Done => {
+                let names: Vec<_> = self.models.keys().map(|name| format!("'{name}'")).collect();
+                Error::not_found(format!("{what}; the models are {}", names.join(", ")))
+            }
         }
-        let names: Vec<_> = self.models.keys().map(|name| format!("'{name}'")).collect();
-        names.join(", ")
     }
 
     /// Why the server should not take traffic, if so. With `require_all`, one model without a served version is enough.
@@ -183,11 +178,6 @@ impl Table {
             _ => None,
         }
     }
-}
-
-fn scanning() -> Error {
-    Error::unavailable("the model repository is being read; try again")
-        .with_retry_after(LOADING_RETRY)
 }
 
 impl ModelEntry {
@@ -240,10 +230,12 @@ impl ModelEntry {
                 _ => None,
             });
         Some(failure.unwrap_or_else(|| match self.default_version {
-            Some(version) => format!(
-                "version {version} is not among those that were found ({})",
-                self.version_list()
-            ),
+            Some(version) => {
+                format!(
+                    "its default version {version} is not served; the versions served are {}",
+                    self.version_list()
+                )
+            }
             None => "it has no version".to_owned(),
         }))
     }
@@ -283,6 +275,7 @@ impl ModelEntry {
                 "model '{name}' version {written} is being loaded; try again"
             ))),
             Some(VersionState::Failed(error)) => Err(not_served(name, error)),
+            None if self.problem.is_some() => self.resolve_default(name),
             None => Err(Error::not_found(format!(
                 "model '{name}' has no version '{written}'; the versions served are {}",
                 self.version_list()

@@ -55,6 +55,7 @@ struct Inner {
     model_info: IntGaugeVec,
     model_state: IntGaugeVec,
     model_load_duration: GaugeVec,
+    model_memory: IntGaugeVec,
     cpu_usage_ratio: Gauge,
     cpu_samples: Mutex<Vec<(Instant, Duration)>>,
     /// The CPUs that a ratio of 1 stands for.
@@ -126,6 +127,11 @@ impl Metrics {
             model_load_duration: new.gauges(
                 "onnxd_model_load_duration_seconds",
                 "Time that loading the model took.",
+                &model,
+            ),
+            model_memory: new.int_gauges(
+                "onnxd_model_memory_bytes",
+                "Size of the model's file, which its weights make up; the engine holds about as much.",
                 &model,
             ),
             cpu_usage_ratio: new.gauge(
@@ -239,24 +245,37 @@ impl Metrics {
         }
     }
 
-    /// Shows which engine serves one model's version and how long it took to load.
-    pub fn set_model_loaded(
-        &self,
-        model: &str,
-        version: &str,
-        engine: &str,
-        platform: &str,
-        took: Duration,
-    ) {
-        self.inner
+    /// Shows which engine serves one model's version, how long it took to load, and how large it is.
+    pub fn set_model_loaded(&self, model: &str, version: &str, loaded: &Loaded) {
+        let Loaded {
+            engine,
+            platform,
+            took,
+            bytes,
+        } = *loaded;
+        let inner = &self.inner;
+        inner
             .model_info
             .with_label_values(&[model, version, engine, platform])
             .set(1);
-        self.inner
+        inner
             .model_load_duration
             .with_label_values(&[model, version])
             .set(took.as_secs_f64());
+        inner
+            .model_memory
+            .with_label_values(&[model, version])
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+}
+
+/// What is known of a model's version once it has loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Loaded {
+    pub engine: &'static str,
+    pub platform: &'static str,
+    pub took: Duration,
+    pub bytes: usize,
 }
 
 impl Default for Metrics {

@@ -182,7 +182,7 @@ fn an_empty_repository_is_not_ready() {
     let answer = server.post("/predict/m", "{}");
     answer.is_error(
         404,
-        "unknown model 'm'; the models are none: the repository is empty",
+        "unknown model 'm': the repository is empty",
     );
 }
 

@@ -76,6 +76,7 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_inference_rows_total counter model,version
         onnxd_model_info gauge engine,model,platform,version
         onnxd_model_load_duration_seconds gauge model,version
+        onnxd_model_memory_bytes gauge model,version
         onnxd_model_state gauge model,state,version
         onnxd_queue_capacity_rows gauge model,version
         onnxd_queue_duration_seconds histogram le,model,version

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
+use super::fields::{TextField, WholeNumbersField};
 use super::values::Value;
 use super::{Context, Text};
 use crate::error::{Error, Result};
@@ -48,13 +49,17 @@ impl<'c> TensorObject<'c> {
         let mut next = first;
         while let Some(Text(key)) = next {
             let fresh = match &*key {
-                "name" => fields
-                    .name
-                    .replace(map.next_value::<Text<'_>>()?.0)
-                    .is_none(),
-                "shape" => fields.shape.replace(map.next_value()?).is_none(),
+                "name" => {
+                    let name = map.next_value_seed(TextField("'name' in 'inputs'"))?;
+                    fields.name.replace(name).is_none()
+                }
+                "shape" => {
+                    let shape = map.next_value_seed(WholeNumbersField("'shape' in 'inputs'"))?;
+                    fields.shape.replace(shape).is_none()
+                }
                 "datatype" => {
-                    let datatype = context.check(datatype(&map.next_value::<Text<'_>>()?.0))?;
+                    let name = map.next_value_seed(TextField("'datatype' in 'inputs'"))?;
+                    let datatype = context.check(datatype(&name))?;
                     fields.datatype.replace(datatype).is_none()
                 }
                 "data" => {
@@ -135,7 +140,7 @@ impl<'c> TensorObject<'c> {
         )?;
         let builder = match fields.data {
             None => return Err(missing("data", &of)),
-            Some(Data::Read(builder)) => builder,
+            Some(Data::Read(builder)) => builder.named(&input.name),
             Some(Data::Raw(text)) => {
                 let mut builder = TensorBuilder::new(&input.name, datatype);
                 let mut json = serde_json::Deserializer::from_str(text.get());

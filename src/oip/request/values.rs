@@ -3,7 +3,8 @@
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess};
 
-use super::{Context, Text};
+use super::Context;
+use super::fields::TextField;
 use crate::oip::elements::TensorBuilder;
 use crate::tensor::dtype::DataType;
 
@@ -66,7 +67,7 @@ pub fn read_base64<'de, A: MapAccess<'de>>(
     depth: usize,
     map: &mut A,
 ) -> Result<(), A::Error> {
-    let Text(text) = map.next_value()?;
+    let text = map.next_value_seed(TextField("'b64'"))?;
     builder.read(
         context,
         depth,
