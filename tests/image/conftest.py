@@ -47,7 +47,5 @@ def start(daemon):
 
 
 def give_up(reason):
-    """A developer's machine may lack what this needs; CI must not."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """tests/run.sh reads the reason and this exit code, and says that the part was not run."""
+    pytest.exit(f"not run: {reason}", returncode=77)

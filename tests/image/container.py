@@ -3,6 +3,7 @@
 import json
 
 import daemon as docker_daemon
+import prometheus
 import requests
 from polling import wait_until
 
@@ -47,10 +48,7 @@ class Container:
         return f"http://{address}{path}"
 
     def metrics(self):
-        """The samples by their name with labels, as the text format writes it."""
-        lines = self.get("/metrics").text.splitlines()
-        samples = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
-        return {name: float(value) for name, value in samples}
+        return prometheus.samples(self.get("/metrics").text)
 
     def execute(self, *command):
         return self.daemon.docker("exec", self.id, *command)

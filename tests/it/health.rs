@@ -180,10 +180,7 @@ fn an_empty_repository_is_not_ready() {
     );
     assert_eq!(server.get("/v2/models").ok(), json!({ "models": [] }));
     let answer = server.post("/predict/m", "{}");
-    answer.is_error(
-        404,
-        "unknown model 'm': the repository is empty",
-    );
+    answer.is_error(404, "unknown model 'm': the repository is empty");
 }
 
 #[test]

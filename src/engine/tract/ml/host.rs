@@ -15,7 +15,9 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// How many outputs it has.
-    fn outputs(&self) -> usize;
+    fn outputs(&self) -> usize {
+        1
+    }
 
     /// What comes out of inputs of these types and shapes.
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>>;
@@ -113,4 +115,45 @@ impl TypedOp for Host {
     }
 
     as_op!();
+}
+
+/// Whether the operators compute with this type.
+pub fn is_number(dtype: DatumType) -> bool {
+    [
+        f32::datum_type(),
+        f64::datum_type(),
+        i64::datum_type(),
+        i32::datum_type(),
+    ]
+    .contains(&dtype)
+}
+
+/// The rows of an input that has at least `needed` features in each; a bare list is one row.
+pub fn rows_of_features(input: &Fact, needed: usize) -> TractResult<TDim> {
+    let (dtype, shape) = input;
+    ensure!(
+        is_number(*dtype),
+        "inputs of type {dtype:?} are not supported"
+    );
+    let (rows, features) = match shape.as_slice() {
+        [features] => (1.to_dim(), features),
+        [rows, features] => (rows.clone(), features),
+        _ => bail!("the input has {} dimensions instead of 2", shape.len()),
+    };
+    if let Ok(features) = features.to_usize() {
+        ensure!(
+            features >= needed,
+            "{needed} features are needed and the input has {features}"
+        );
+    }
+    Ok(rows)
+}
+
+/// The rows of a tensor; a bare list is one row.
+pub fn row_count(input: &Tensor) -> usize {
+    if input.rank() == 1 {
+        1
+    } else {
+        input.shape()[0]
+    }
 }

@@ -3,6 +3,9 @@
 //! The formulas are those of the ONNX operator documentation; where it is silent, of ONNX Runtime, which the tests
 //! compare with.
 
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
 /// The attribute `post_transform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PostTransform {
@@ -14,8 +17,13 @@ pub enum PostTransform {
 }
 
 impl PostTransform {
-    /// The transform of this name.
-    pub fn from_name(name: &str) -> Option<PostTransform> {
+    /// The transform that a node's attribute names; none without one.
+    pub fn read(node: &NodeProto) -> TractResult<PostTransform> {
+        let name: &str = node.get_attr_opt("post_transform")?.unwrap_or("NONE");
+        PostTransform::from_name(name).with_context(|| format!("unknown post_transform {name}"))
+    }
+
+    fn from_name(name: &str) -> Option<PostTransform> {
         Some(match name {
             "NONE" => PostTransform::None,
             "SOFTMAX" => PostTransform::Softmax,

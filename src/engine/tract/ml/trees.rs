@@ -8,8 +8,9 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
+use super::classes::Classes;
 use super::forest::{Feature, Forest, Mode, NodeSpec, Vote, VoteSpec};
-use super::host::{Fact, Host, Operator};
+use super::host::{Fact, Host, Operator, row_count, rows_of_features};
 use super::scores::{PostTransform, logistic, probit};
 
 type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -80,9 +81,7 @@ impl Ensemble {
             "base_values has {} values",
             base.len()
         );
-        let transform: &str = node.get_attr_opt("post_transform")?.unwrap_or("NONE");
-        let post_transform = PostTransform::from_name(transform)
-            .with_context(|| format!("unknown post_transform {transform}"))?;
+        let post_transform = PostTransform::read(node)?;
         let forest = Forest::new(&nodes, &votes, targets).map_err(TractError::msg)?;
         Ok(Ensemble {
             forest,
@@ -92,40 +91,13 @@ impl Ensemble {
         })
     }
 
-    fn check_input(&self, input: &Fact) -> TractResult<TDim> {
-        let (dtype, shape) = input;
-        ensure!(
-            shape.len() == 2,
-            "the input has {} dimensions instead of 2",
-            shape.len()
-        );
-        ensure!(
-            [
-                f32::datum_type(),
-                f64::datum_type(),
-                i64::datum_type(),
-                i32::datum_type()
-            ]
-            .contains(dtype),
-            "inputs of type {dtype:?} are not supported"
-        );
-        if let Ok(features) = shape[1].to_usize() {
-            let needed = self.forest.features();
-            ensure!(
-                features >= needed,
-                "the trees look at {needed} features and the input has {features}"
-            );
-        }
-        Ok(shape[0].clone())
-    }
-
     /// Calls `each` with every row's index and its trees' votes, in the trees' order.
     fn for_each_row(
         &self,
         input: &Tensor,
         each: impl FnMut(usize, &mut dyn Iterator<Item = &[Vote]>),
     ) -> TractResult<()> {
-        let features = input.shape()[1];
+        let features = input.shape().last().copied().unwrap_or(0);
         ensure!(
             features >= self.forest.features(),
             "the trees look at {} features and the input has {features}",
@@ -241,12 +213,8 @@ impl Operator for Regressor {
         "TreeEnsembleRegressor"
     }
 
-    fn outputs(&self) -> usize {
-        1
-    }
-
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
-        let rows = self.ensemble.check_input(&inputs[0])?;
+        let rows = rows_of_features(&inputs[0], self.ensemble.forest.features())?;
         Ok(vec![(
             f32::datum_type(),
             tvec![rows, self.ensemble.targets.to_dim()],
@@ -259,7 +227,7 @@ impl Operator for Regressor {
             aggregate,
         } = self;
         let targets = ensemble.targets;
-        let mut scores = vec![0.0f32; inputs[0].shape()[0] * targets];
+        let mut scores = vec![0.0f32; row_count(&inputs[0]) * targets];
         let mut seen = vec![false; targets];
         ensemble.for_each_row(&inputs[0], |row, votes| {
             let scores = &mut scores[row * targets..(row + 1) * targets];
@@ -294,7 +262,7 @@ impl Operator for Regressor {
             }
         })?;
         let scores =
-            tract_ndarray::Array2::from_shape_vec((inputs[0].shape()[0], targets), scores)?;
+            tract_ndarray::Array2::from_shape_vec((row_count(&inputs[0]), targets), scores)?;
         Ok(tvec![scores.into_tensor().into_tvalue()])
     }
 }
@@ -302,8 +270,7 @@ impl Operator for Regressor {
 #[derive(Debug)]
 struct Classifier {
     ensemble: Ensemble,
-    /// One label a class: whole numbers or strings.
-    labels: Arc<Tensor>,
+    classes: Classes,
     /// Two classes whose leaves vote for one alone: the score of the other is derived.
     one_score: bool,
     all_positive: bool,
@@ -311,23 +278,16 @@ struct Classifier {
 
 impl Classifier {
     fn read(node: &NodeProto) -> TractResult<Classifier> {
-        let integers = node.get_attr_opt_slice::<i64>("classlabels_int64s")?;
-        let strings = node.get_attr_opt_tvec::<&str>("classlabels_strings")?;
-        let labels = match (integers, strings) {
-            (Some(labels), None) => tensor1(labels),
-            (None, Some(labels)) => {
-                tensor1(&labels.iter().map(ToString::to_string).collect::<Vec<_>>())
-            }
-            _ => bail!("exactly one of classlabels_int64s and classlabels_strings must be given"),
-        };
+        let classes = Classes::read(node, "classlabels_int64s")?;
         let voted = node.get_attr_slice::<i64>("class_ids")?;
-        let one_score = labels.len() == 2 && voted.iter().all(|class| Some(class) == voted.first());
+        let one_score =
+            classes.count() == 2 && voted.iter().all(|class| Some(class) == voted.first());
         let weights = node.get_attr_slice::<f32>("class_weights")?;
         let all_positive = weights.iter().all(|weight| *weight >= 0.0);
-        let ensemble = Ensemble::read(node, "class", labels.len())?;
+        let ensemble = Ensemble::read(node, "class", classes.count())?;
         Ok(Classifier {
             ensemble,
-            labels: labels.into_arc_tensor(),
+            classes,
             one_score,
             all_positive,
         })
@@ -405,8 +365,8 @@ impl Operator for Classifier {
     }
 
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
-        let rows = self.ensemble.check_input(&inputs[0])?;
-        let labels = (self.labels.datum_type(), tvec![rows.clone()]);
+        let rows = rows_of_features(&inputs[0], self.ensemble.forest.features())?;
+        let labels = (self.classes.datum_type(), tvec![rows.clone()]);
         Ok(vec![
             labels,
             (
@@ -417,7 +377,7 @@ impl Operator for Classifier {
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let (rows, classes) = (inputs[0].shape()[0], self.ensemble.targets);
+        let (rows, classes) = (row_count(&inputs[0]), self.ensemble.targets);
         let mut scores = vec![0.0f32; rows * classes];
         let mut winners = vec![0usize; rows];
         let mut seen = vec![false; classes];
@@ -430,24 +390,11 @@ impl Operator for Classifier {
             }
             winners[row] = self.decide(sums, &seen);
         })?;
-        let labels = self.labels.try_as_plain_ram()?;
-        let labels = match self.labels.datum_type() == i64::datum_type() {
-            true => pick(labels.as_slice::<i64>()?, &winners),
-            false => pick(labels.as_slice::<String>()?, &winners),
-        };
+        let labels = self.classes.pick(&winners)?;
         let scores = tract_ndarray::Array2::from_shape_vec((rows, classes), scores)?;
         Ok(tvec![
             labels.into_tvalue(),
             scores.into_tensor().into_tvalue()
         ])
     }
-}
-
-fn pick<T: Datum>(labels: &[T], winners: &[usize]) -> Tensor {
-    tensor1(
-        &winners
-            .iter()
-            .map(|winner| labels[*winner].clone())
-            .collect::<Vec<_>>(),
-    )
 }

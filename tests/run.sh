@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Runs the tests, installing what they need: ./tests/run.sh [--long] [PART…]
+#
+#   rust       cargo test, offline once the crates are there; then the release binary
+#   clients    curl, requests and urllib against the release binary; the README's examples
+#   manifests  k8s/, by our own rules and by other people's tools
+#   rolling    a rolling update under load, behind HAProxy, which may lose no request
+#   image      the container image, built and run by a private Docker daemon
+# With --long also what takes gigabytes of wheels or many minutes:
+#   retrain    trains the bundled models anew and compares them
+#   benches    the benchmarks compile
+#
+# A part that this machine cannot run is reported as not run, with the reason; where CI=true it
+# counts as failed. Nothing is written outside target/, but for Debian packages that are missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usual=(rust clients manifests rolling image)
+long=(retrain benches)
+not_run=77
+export CARGO_TARGET_DIR=$PWD/target
+export PATH=$PATH:/usr/sbin:/sbin # where Debian keeps daemons, and not every user looks
+
+rust() {
+    cargo fetch --locked
+    cargo test --locked --offline
+    release_binary
+}
+
+clients() {
+    need curl command -v curl
+    release_binary
+    run_pytest tests/clients
+}
+
+manifests() {
+    need kubernetes-client command -v kubectl
+    run_pytest tests/manifests
+}
+
+rolling() {
+    need haproxy command -v haproxy
+    release_binary
+    run_pytest tests/rolling
+}
+
+image() {
+    ((EUID == 0)) || give_up "only root can run a Docker daemon"
+    command -v apt-get >/dev/null || give_up "the images to build from are made of Debian's packages"
+    update_package_lists
+    need docker.io test -x /usr/sbin/dockerd
+    need debootstrap command -v debootstrap
+    run_pytest tests/image
+}
+
+retrain() {
+    venv target/venv-train models/train/requirements.txt
+    run_pytest tests/retrain
+}
+
+benches() {
+    cargo bench --no-run --locked
+}
+
+# What the parts are made of.
+
+release_binary() {
+    cargo build --release --locked
+}
+
+run_pytest() {
+    venv target/venv tests/requirements.txt
+    target/venv/bin/pytest "$1"
+}
+
+# A virtual environment, made again only when what it holds has changed.
+venv() {
+    local folder=$1 requirements=$2 stamp
+    need python3-venv python3 -c 'import ensurepip'
+    # tests/requirements.txt takes versions from the other file, so both count for both.
+    stamp=$({ python3 --version && cat {tests,models/train}/requirements.txt; } | sha256sum)
+    stamp=$folder/made-from-${stamp:0:16}
+    if [[ -e $stamp ]]; then return; fi
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --no-cache-dir --requirement "$requirements"
+    touch "$stamp"
+}
+
+# Installs a Debian package unless the command that follows it succeeds.
+need() {
+    local package=$1
+    shift
+    if "$@" >/dev/null 2>&1; then return; fi
+    command -v apt-get >/dev/null || give_up "$package is missing, and this is no Debian"
+    as_root true 2>/dev/null || give_up "$package is missing, and only root can install it"
+    update_package_lists
+    # In run level 1 a package starts no service.
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install --quiet=2 --yes --no-install-recommends "$package" ||
+        give_up "$package is missing, and cannot be installed"
+}
+
+update_package_lists() {
+    if [[ ! -e $scratch/updated ]]; then
+        as_root apt-get update --quiet=2
+        touch "$scratch/updated"
+    fi
+}
+
+as_root() {
+    if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi
+}
+
+give_up() {
+    echo "not run: $1"
+    exit $not_run
+}
+
+# Running them.
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+summary=() passed=0 failed=0 skipped=0
+
+run_part() {
+    local part=$1 began=$SECONDS code result reason=
+    printf '\n=== %s\n\n' "$part"
+    # A subshell, not an `if`, in which `set -e` would not hold.
+    set +e
+    (set -e && "$part") 2>&1 | tee "$scratch/log"
+    code=${PIPESTATUS[0]}
+    set -e
+    if ((code == not_run)); then
+        reason=$(sed -n 's/^.*not run: \(.*[^ !]\)[ !]*$/\1/p' "$scratch/log" | tail -n 1)
+    fi
+    case $code in
+    0) result=passed passed=$((passed + 1)) ;;
+    "$not_run")
+        result='not run'
+        if [[ ${CI:-} == true ]]; then failed=$((failed + 1)); else skipped=$((skipped + 1)); fi
+        ;;
+    *) result=failed failed=$((failed + 1)) ;;
+    esac
+    summary+=("$(printf '%-10s %-8s %5d s  %s' "$part" "$result" $((SECONDS - began)) "$reason")")
+    printf '\n=== %s: %s in %d s\n' "$part" "$result" $((SECONDS - began))
+}
+
+parts=() chosen=("${usual[@]}")
+for argument in "$@"; do
+    if [[ $argument == --long ]]; then
+        chosen=("${usual[@]}" "${long[@]}")
+    elif [[ " ${usual[*]} ${long[*]} " == *" $argument "* ]]; then
+        parts+=("$argument")
+    else
+        echo "usage: $0 [--long] [PART…], PART one of: ${usual[*]} ${long[*]}" >&2
+        exit 64
+    fi
+done
+if ((${#parts[@]} == 0)); then parts=("${chosen[@]}"); fi
+
+for part in "${parts[@]}"; do run_part "$part"; done
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+printf '\n%d passed, %d failed' $passed $failed
+if ((skipped > 0)); then printf ', %d skipped' $skipped; fi
+printf '\n'
+((failed == 0))

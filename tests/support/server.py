@@ -1,0 +1,62 @@
+"""A real onnxd: the release binary, run the way an orchestrator runs it."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import prometheus
+import requests
+from polling import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = REPOSITORY / "models"
+TARGET = REPOSITORY / "target"
+BINARY = TARGET / "release" / "onnxd"
+
+
+class Server:
+    """One process, which logs to a file in `folder`. It gets the given environment and nothing of ours."""
+
+    def __init__(self, folder, port=0, models=MODELS, **environment):
+        self.log = folder / "onnxd.log"
+        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            # Port 0 lets the system choose, and the log tells what it chose.
+            self.port = wait_until(self._listening_port, 10, "onnxd listens")
+            wait_until(lambda: self.get("/health/ready").ok, 30, "onnxd is ready")
+        except BaseException:
+            self.kill()
+            raise
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def get(self, path):
+        return requests.get(self.url(path), timeout=10)
+
+    def metrics(self):
+        return prometheus.samples(self.get("/metrics").text)
+
+    def stop(self):
+        """SIGTERM, as Kubernetes stops a pod; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def kill(self):
+        """Makes sure that it is gone, if it is not yet."""
+        self.process.kill()
+        self.process.wait()
+
+    def _listening_port(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"onnxd ended with {self.process.returncode}:\n{self.log.read_text()}")
+        for line in self.log.read_text().splitlines():
+            entry = json.loads(line)
+            if entry["message"] == "listening":
+                return int(entry["address"].rpartition(":")[2])
+        return None
