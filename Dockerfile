@@ -22,6 +22,7 @@ RUN awk '/^\[/ { skip = /^\[\[(bench|example|test)\]\]/ } !skip' Cargo.toml > ma
 # Cargo compares modification times, and the sources keep those of the checkout,
 # which are older than the empty crate's: without the touch the empty crate
 # would be shipped.
+COPY build.rs ./
 COPY src src
 ARG COMMIT=unknown
 RUN find src -name '*.rs' -exec touch {} + \

@@ -1,7 +1,8 @@
-//! Processes and load for the benches that measure the real binary from outside.
+//! Bodies, processes and load that several benches share.
 
-#![allow(dead_code, reason = "each bench uses its own part")]
+#![expect(dead_code, reason = "each bench uses its own part")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,8 +10,41 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use onnxd::config::load::Sources;
+use onnxd::config::{Config, Limits};
+
+/// The limits on a request, as they are unless configured.
+pub fn limits() -> Limits {
+    let config = Config::load(&Sources::default());
+    config.expect("the defaults are valid").limits
+}
+
 /// A row of the iris data set.
 pub const IRIS_BODY: &str = r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#;
+
+/// A body in the rows style for the bundled iris models.
+pub fn iris_rows(rows: usize) -> String {
+    let number = |at: usize| format!("{:.1}", (at * 37 % 79 + 1) as f64 / 10.0);
+    rows_body(rows, |row| json_list(4, |column| number(4 * row + column)))
+}
+
+/// A body in the rows style for the bundled digits models.
+pub fn digits_rows(rows: usize) -> String {
+    let line = |row: usize, line| json_list(8, |pixel| (row * 7 + line * 3 + pixel) % 17);
+    rows_body(rows, |row| {
+        format!("[{}]", json_list(8, |at| line(row, at)))
+    })
+}
+
+fn rows_body(rows: usize, row: impl Fn(usize) -> String) -> String {
+    format!("{{\"instances\":{}}}", json_list(rows, row))
+}
+
+/// A JSON list of `count` items that are JSON themselves.
+pub fn json_list<T: ToString>(count: usize, item: impl Fn(usize) -> T) -> String {
+    let items: Vec<_> = (0..count).map(|at| item(at).to_string()).collect();
+    format!("[{}]", items.join(","))
+}
 
 /// A process under test; it is asked to stop when it is dropped.
 pub struct Process {
@@ -39,7 +73,7 @@ impl Process {
             .spawn()
             .expect("the binary under test starts");
         let process = Process { child, address };
-        process.wait_until_ready();
+        wait_until_ready(address);
         process
     }
 
@@ -72,14 +106,6 @@ impl Process {
             .parse::<f64>()
             .expect("a number") as u64
     }
-
-    fn wait_until_ready(&self) {
-        let give_up = Instant::now() + Duration::from_secs(20);
-        while !get_or_empty(self.address, "/health/ready").contains("200 OK") {
-            assert!(Instant::now() < give_up, "onnxd did not become ready");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 impl Drop for Process {
@@ -87,6 +113,127 @@ impl Drop for Process {
         // A bench has nothing to save: the end need not be graceful.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until the server at `address` takes traffic.
+pub fn wait_until_ready(address: SocketAddr) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !get_or_empty(address, "/health/ready").contains("200 OK") {
+        assert!(Instant::now() < give_up, "onnxd did not become ready");
+        pause(Duration::from_millis(10));
+    }
+}
+
+/// Lets time pass between two looks, or until a request is due.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A whole request with a JSON body, ready to be sent.
+pub fn post(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// One keep-alive connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Client {
+    /// Connects; whatever takes longer than the server's own time limit fails.
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("the server takes connections");
+        let limit = Some(Duration::from_secs(60));
+        stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_read_timeout(limit))
+            .and_then(|()| stream.set_write_timeout(limit))
+            .expect("a fresh socket takes the options");
+        Client {
+            stream: BufReader::new(stream),
+            line: String::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Sends a whole request, reads the whole answer, and returns its status.
+    pub fn send(&mut self, request: &[u8]) -> u16 {
+        let sent = self.stream.get_mut().write_all(request);
+        sent.expect("the server takes the request");
+        let status = self.header_line()[9..12].parse();
+        let mut length = 0;
+        loop {
+            let line = self.header_line();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().expect("a length is a number");
+            }
+        }
+        self.body.resize(length, 0);
+        let read = self.stream.read_exact(&mut self.body);
+        read.expect("the whole answer comes");
+        status.expect("a status is a number")
+    }
+
+    fn header_line(&mut self) -> &str {
+        self.line.clear();
+        let read = self.stream.read_line(&mut self.line);
+        read.expect("the server answers");
+        let line = self.line.strip_suffix("\r\n");
+        line.expect("the answer's head is whole")
+    }
+}
+
+/// A load of the same request from several connections, each on a thread of its own.
+pub struct LoadPlan<'a> {
+    pub address: SocketAddr,
+    pub request: &'a [u8],
+    pub connections: usize,
+    /// The time between two requests of one connection. Zero is a closed loop: each waits for the last answer only.
+    pub interval: Duration,
+    pub time: Duration,
+}
+
+/// How often each status was answered.
+pub type Statuses = BTreeMap<u16, u64>;
+
+impl LoadPlan<'_> {
+    /// Sends until the time is up. A connection that is late sends at once, so that the schedule is kept on average.
+    pub fn run(&self) -> Statuses {
+        let start = Instant::now();
+        let connection = |number: usize| {
+            let offset = self
+                .interval
+                .mul_f64(number as f64 / self.connections as f64);
+            let mut client = Client::connect(self.address);
+            let (mut due, mut statuses) = (start + offset, Statuses::new());
+            while due.max(Instant::now()) < start + self.time {
+                pause(due.saturating_duration_since(Instant::now()));
+                *statuses.entry(client.send(self.request)).or_default() += 1;
+                due += self.interval;
+            }
+            statuses
+        };
+        let mut total = Statuses::new();
+        std::thread::scope(|scope| {
+            let start = |number| scope.spawn(move || connection(number));
+            let threads: Vec<_> = (0..self.connections).map(start).collect();
+            for thread in threads {
+                for (status, count) in thread.join().expect("a connection was served") {
+                    *total.entry(status).or_default() += count;
+                }
+            }
+        });
+        total
     }
 }
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data import training
-from export import OPSET, report, save
+from export import OPSET, output_folder, report, save
 
 
 def small():
@@ -72,7 +72,9 @@ def convert(served):
 
 
 def main():
-    # One thread and fixed kernels: sums are then added up in the same order every time.
+    repository = output_folder(__doc__)
+    # One thread and fixed kernels: sums are then added up in the same order every time, on
+    # one kind of processor. Another adds in another order, and an image or two may change.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for version, build in [(1, small), (2, large)]:
@@ -85,7 +87,7 @@ def main():
             with torch.no_grad():
                 return [output.numpy() for output in served(torch.from_numpy(rows))]
 
-        report(save(convert(served), "digits", version), reference)
+        report(save(convert(served), repository, "digits", version), reference)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What both scripts do with a converted graph: tidy it, save it, measure the saved file."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,15 @@ OPSET = 17  # the server's engine, tract, knows 9 to 18
 IR_VERSION = 8  # the one that belongs to opset 17; converters may write a newer one
 
 
-def save(model, name, version):
-    """Tidies the graph and writes it to models/<name>/<version>/model.onnx."""
+def output_folder(description):
+    """The folder that the command line names, else models/ itself."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, default=MODELS, help="model repository to write to")
+    return parser.parse_args().output
+
+
+def save(model, repository, name, version):
+    """Tidies the graph and writes it to <repository>/<name>/<version>/model.onnx."""
     graph = model.graph
     # Both converters leave the batch dimension anonymous or name it as they like.
     for value in [*graph.input, *graph.output]:
@@ -38,7 +46,7 @@ def save(model, name, version):
     )
 
     onnx.checker.check_model(model, full_check=True)
-    path = MODELS / name / str(version) / "model.onnx"
+    path = repository / name / str(version) / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path

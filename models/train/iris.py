@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from data import training
-from export import OPSET, report, save
+from export import OPSET, output_folder, report, save
 
 
 def convert(classifier):
@@ -56,6 +56,7 @@ def plain_operators(model):
 
 
 def main():
+    repository = output_folder(__doc__)
     features, labels = training("iris")
     versions = {
         1: LogisticRegression(max_iter=1000),
@@ -69,7 +70,7 @@ def main():
         if version == 2:
             model = plain_operators(model)
         report(
-            save(model, "iris", version),
+            save(model, repository, "iris", version),
             lambda rows: (classifier.predict(rows), classifier.predict_proba(rows)),
         )
 

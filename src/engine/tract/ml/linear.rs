@@ -35,7 +35,7 @@ impl LinearClassifier {
             .unwrap_or_else(|| vec![0.0; classes.count()]);
         let scores = intercepts.len();
         ensure!(
-            scores > 0 && weights.len() % scores == 0,
+            scores > 0 && weights.len().is_multiple_of(scores),
             "{} coefficients for {scores} scores",
             weights.len()
         );
