@@ -13,8 +13,8 @@ use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 
-/// Async threads beyond the inference threads: short runs take place on async threads, and one is kept free of them.
-const SPARE_ASYNC_THREADS: usize = 1;
+/// Short runs take place on async threads, but never on the last one, which is left for probes.
+const LEAST_ASYNC_THREADS: usize = 2;
 
 /// Serves until a signal asks to stop, then drains.
 pub fn run(settings: Settings) -> ExitCode {
@@ -28,7 +28,7 @@ pub fn run(settings: Settings) -> ExitCode {
     metrics.count_dropped_log_lines(move || dropped.dropped_lines() as u64);
     let threads = inference_threads(config.inference.threads);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads + SPARE_ASYNC_THREADS)
+        .worker_threads(threads.max(LEAST_ASYNC_THREADS))
         .thread_name("async")
         .enable_all()
         .build();

@@ -25,6 +25,9 @@ use crate::tensor::value::Tensor;
 /// The soonest and the latest that a refused client is told to try again.
 const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
 
+/// How often a short request looks for its turn on an async thread before it queues.
+const TRIES_HERE: usize = 4;
+
 /// A model's queue and workers. Dropping it answers what is queued and joins the threads.
 pub struct Lane {
     shared: Arc<Shared>,
@@ -89,6 +92,15 @@ struct Shared {
     pace: Pace,
 }
 
+/// What came of running a request where it is.
+enum Here {
+    Done(Result<Completed>),
+    /// It may run here, once another run has ended.
+    Busy,
+    /// It has to queue.
+    Never,
+}
+
 struct Queue {
     batcher: Batcher<Job>,
     closed: bool,
@@ -140,8 +152,13 @@ impl Lane {
 
     /// Queues a request and waits for its outputs, until `deadline` at most. Dropping the future abandons the request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
-        if let Some(result) = self.shared.run_here(&inputs) {
-            return result;
+        for _ in 0..TRIES_HERE {
+            match self.shared.run_here(&inputs) {
+                Here::Done(result) => return result,
+                // Another short run is about to end; others get their turn meanwhile.
+                Here::Busy => tokio::task::yield_now().await,
+                Here::Never => break,
+            }
         }
         let (reply, answer) = oneshot::channel();
         let job = Job {
@@ -246,16 +263,18 @@ impl Shared {
     }
 
     /// Runs a short request on the calling thread, unless others wait or the machine is busy.
-    fn run_here(&self, inputs: &CheckedInputs) -> Option<Result<Completed>> {
+    fn run_here(&self, inputs: &CheckedInputs) -> Here {
         let size = size(inputs);
         if size.rows > self.queue_rows
             || !self.pace.is_short(size)
             || self.lock().batcher.rows() > 0
         {
-            return None;
+            return Here::Never;
         }
-        let _permit = self.budget.try_acquire_async()?;
-        Some(self.run(inputs, Duration::ZERO))
+        match self.budget.try_acquire_async() {
+            Some(_permit) => Here::Done(self.run(inputs, Duration::ZERO)),
+            None => Here::Busy,
+        }
     }
 
     /// A worker's life: take a job, run it, answer, until the lane is closed.
