@@ -2,7 +2,8 @@
 //!
 //! The model is the tiny one (iris, one row of JSON), so nearly all of the cost is the server's own. The peer is an
 //! axum handler that only echoes the body. Both run as processes of their own on the same cores, loaded by wrk over
-//! 16 keep-alive connections, in turns, so that what slows the machine slows both; read the ratios. Then the same
+//! 16 keep-alive connections, in short turns, so that what slows the machine slows both; each ratio is the median of
+//! those within a round. Then the same
 //! load on cheaper routes and with less turned on shows where the rest goes.
 //!
 //! `cargo bench --bench throughput` (needs Debian's `wrk`)
@@ -16,9 +17,9 @@ use axum::body::Bytes;
 use axum::routing::post;
 use support::{IRIS_BODY, Process, median, wrk};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const CONNECTIONS: usize = 16;
-const TIME: Duration = Duration::from_secs(3);
+const TIME: Duration = Duration::from_secs(2);
 const ECHO: &str = "--echo";
 
 fn main() {
@@ -69,29 +70,35 @@ fn compare() {
             contender.rates.push(load.requests_per_second);
         }
     }
-    let rates = contenders
-        .each_ref()
-        .map(|contender| median(contender.rates.clone()));
+    let of_echo = |rates: &[f64]| {
+        let ratios = rates
+            .iter()
+            .zip(&contenders[0].rates)
+            .map(|(rate, echo)| rate / echo);
+        median(ratios.collect())
+    };
     println!(
         "{:<50} {:>12} {:>8}",
         "16 connections, median of rounds", "requests/s", "of echo"
     );
-    for (contender, rate) in contenders.iter().zip(rates) {
+    for Contender { name, rates, .. } in &contenders {
         println!(
-            "{:<50} {rate:>12.0} {:>7.0}%",
-            contender.name,
-            100.0 * rate / rates[0]
+            "{name:<50} {:>12.0} {:>7.0}%",
+            median(rates.clone()),
+            100.0 * of_echo(rates)
         );
     }
-    let [echo, predict, silent, layers, silent_layers] = rates.map(|rate| 1e6 / rate);
+    // In units of the echo's own cost, so that what slows the whole machine cancels out.
+    let [_, predict, silent, layers, silent_layers] = contenders
+        .each_ref()
+        .map(|contender| 1.0 / of_echo(&contender.rates));
     println!(
-        "machine time of a request: echo {echo:.1} µs + layers and metrics {:.1} µs + access log {:.1} µs + JSON, queue and \
-         model {:.1} µs = {predict:.1} µs (log measured twice: {:.1} and {:.1} µs)",
-        silent_layers - echo,
-        predict - silent,
-        silent - silent_layers,
+        "a request costs {predict:.2} times the echo: 1 for HTTP itself, {:.2} for layers and metrics, {:.2} for the access \
+         log ({:.2} without a model), {:.2} for JSON, queue and model",
+        silent_layers - 1.0,
         predict - silent,
         layers - silent_layers,
+        silent - silent_layers,
     );
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -22,6 +23,7 @@ use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
 use crate::shutdown::{self, Phase, ShutdownControl, Stop};
 use crate::telemetry::cgroup::Cgroup;
+use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the CPU's use is read.
@@ -137,48 +139,67 @@ impl Server {
         } = self;
         let shutdown = control.watch();
         let serving = tokio::spawn(connections::serve(listener, router, shutdown));
-        let sampler = tokio::spawn(sample_cpu(metrics));
+        let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         spawn_thread("loader", move || reconciler.run())?;
         let stop = stop.await;
-        drain(
-            &control,
-            serving,
-            stop.drain_delay(self.drain_delay),
-            self.request_timeout,
-        )
-        .await;
+        let times = DrainTimes {
+            delay: stop.drain_delay(self.drain_delay),
+            requests: self.request_timeout,
+        };
+        drain(&control, serving, &metrics, times).await;
         sampler.abort();
         unload(registry).await
     }
 }
 
+/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long each step of a termination may take.
+struct DrainTimes {
+    delay: Duration,
+    requests: Duration,
+}
+
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
 async fn drain(
     control: &ShutdownControl,
-    mut serving: tokio::task::JoinHandle<()>,
-    delay: Duration,
-    request_timeout: Duration,
+    mut serving: JoinHandle<()>,
+    metrics: &Metrics,
+    times: DrainTimes,
 ) {
+    let DrainTimes { delay, requests } = times;
     tracing::info!(
-        delay_ms = delay.as_millis() as u64,
+        delay_ms = milliseconds(delay),
         "draining: not ready any more, still serving"
     );
     control.advance(Phase::Draining);
     tokio::time::sleep(delay).await;
     tracing::info!("closing: finishing requests in flight");
     control.advance(Phase::Closing);
-    if tokio::time::timeout(request_timeout, &mut serving)
-        .await
-        .is_err()
-    {
-        tracing::warn!("ending: requests are still in flight, they are answered with 503");
-        control.advance(Phase::Ending);
-        if tokio::time::timeout(LAST_GRACE, &mut serving)
-            .await
-            .is_err()
-        {
+    tokio::select! {
+        _ = &mut serving => return,
+        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
+        () = tokio::time::sleep(requests) => {
+            tracing::warn!("ending: requests are still in flight, they are answered with 503");
+            control.advance(Phase::Ending);
+            if tokio::time::timeout(LAST_GRACE, &mut serving).await.is_ok() {
+                return;
+            }
             tracing::warn!("connections are still open and are cut off");
-            serving.abort();
+        }
+    }
+    serving.abort();
+}
+
+/// Waits until no request has been in flight for a while.
+async fn quiet(metrics: &Metrics) {
+    let mut since = Instant::now();
+    let mut ticks = tokio::time::interval(CPU_SAMPLE);
+    while since.elapsed() < QUIET {
+        ticks.tick().await;
+        if metrics.http_in_flight() > 0 {
+            since = Instant::now();
         }
     }
 }

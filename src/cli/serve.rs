@@ -22,10 +22,13 @@ pub fn run(settings: Settings) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let log = logging::start(&config.log);
+    let log = match logging::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => return finish(Err(error)),
+    };
     let metrics = Metrics::new();
-    let dropped = log.dropped_lines.clone();
-    metrics.count_dropped_log_lines(move || dropped.dropped_lines() as u64);
+    let writer = log.writer.clone();
+    metrics.count_dropped_log_lines(move || writer.dropped_lines());
     let threads = inference_threads(config.inference.threads);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(LEAST_ASYNC_THREADS))

@@ -140,6 +140,12 @@ impl Session for TractSession {
             .map(|tensor| Ok(convert::input(tensor)?.into_tvalue()));
         let inputs = inputs.collect::<Result<TVec<TValue>>>()?;
         let outputs = self.state.run(inputs).map_err(failed)?;
+        let (declared, got) = (self.signature.outputs.len(), outputs.len());
+        if declared != got {
+            return Err(Error::internal(format!(
+                "tract gave {got} outputs instead of {declared}"
+            )));
+        }
         let specs = self.signature.outputs.iter();
         specs
             .zip(outputs)

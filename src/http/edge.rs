@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::shutdown::Phase;
+use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::HttpRequest;
 
 /// What a face tells about an inference; it travels in the response's extensions.
@@ -46,7 +47,6 @@ pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next)
 /// One exchange, from the request's head to the answer's. Dropped before its end, it is logged as canceled.
 struct Exchange {
     line: AccessLine,
-    trace: Option<TraceParent>,
     counted: Option<HttpRequest>,
 }
 
@@ -55,6 +55,7 @@ struct AccessLine {
     request_id: String,
     method: Method,
     path: String,
+    trace: Option<TraceParent>,
 }
 
 impl Exchange {
@@ -67,13 +68,13 @@ impl Exchange {
             request_id: request_id(request.headers()).to_owned(),
             method: request.method().clone(),
             path: request.uri().path().chars().take(MOST_PATH_CHARS).collect(),
+            trace: TraceParent::of(request.headers()),
         };
         let counted = app
             .metrics
             .http_request(route, method_label(request.method()));
         Exchange {
             line,
-            trace: TraceParent::of(request.headers()),
             counted: Some(counted),
         }
     }
@@ -94,6 +95,7 @@ impl Exchange {
             headers.insert("server-timing", value);
         }
         if let Some(value) = self
+            .line
             .trace
             .as_ref()
             .and_then(|trace| trace.continued(&SPAN_IDS))
@@ -156,7 +158,9 @@ impl AccessLine {
             request_id,
             method,
             path,
+            trace,
         } = self;
+        let trace_id = trace.as_ref().map(TraceParent::trace_id);
         let total_ms = milliseconds(total);
         let model = inference.map(|inference| inference.deployment.model.as_str());
         let version = inference.map(|inference| inference.deployment.version.as_str());
@@ -168,6 +172,7 @@ impl AccessLine {
                 tracing::$level!(
                     target: "onnxd::access",
                     request_id,
+                    trace_id,
                     method = method.as_str(),
                     path,
                     status,
@@ -225,9 +230,4 @@ fn server_timing(timing: Option<Timing>, total: Duration) -> String {
         }
         None => format!("total;dur={total}"),
     }
-}
-
-/// Milliseconds to the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
 }

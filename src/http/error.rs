@@ -72,7 +72,10 @@ pub async fn wrong_method(method: Method, uri: Uri) -> Response {
         "method {method} is not allowed on '{}'; see the Allow header",
         uri.path()
     );
-    json_error(StatusCode::METHOD_NOT_ALLOWED, &message)
+    // The bound on messages comes with the type; the status is the protocol's own.
+    let mut response = response(&Error::invalid(message));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 /// Gives every error the JSON body that clients rely on: the layers of tower-http answer in plain text.

@@ -31,15 +31,7 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
     let body_bytes = app.limits.body_bytes;
     let longest = config.request_timeout + DEADLINE_HEAD_START;
     let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, longest);
-    let around_body = ServiceBuilder::new()
-        // A body that says it is too large is refused before it is read.
-        .layer(RequestBodyLimitLayer::new(body_bytes))
-        // Reads gzip and deflate, answers 415 to other encodings.
-        .layer(RequestDecompressionLayer::new())
-        // The same limit once more, on what the body grows to.
-        .layer(RequestBodyLimitLayer::new(body_bytes))
-        .map_response(|response: axum::http::Response<_>| response.map(Body::new));
-    let around_request = ServiceBuilder::new()
+    let stack = ServiceBuilder::new()
         // A client's own id must be fit for logs and headers.
         .layer(MapRequestLayer::new(
             trace::drop_unfit_request_id as fn(Request<Body>) -> Request<Body>,
@@ -63,8 +55,16 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         // A bug in a handler costs one request.
         .layer(CatchPanicLayer::custom(panicked))
         // No request is worked on for ever, reading its body included.
-        .layer(timeout);
-    routes.layer(around_body).layer(around_request)
+        .layer(timeout)
+        // The layers below wrap bodies; here they are plain again.
+        .map_response(|response: axum::http::Response<_>| response.map(Body::new))
+        // A body that says it is too large is refused before it is read.
+        .layer(RequestBodyLimitLayer::new(body_bytes))
+        // Reads gzip and deflate, answers 415 to other encodings.
+        .layer(RequestDecompressionLayer::new())
+        // The same limit once more, on what the body grows to.
+        .layer(RequestBodyLimitLayer::new(body_bytes));
+    routes.layer(stack)
 }
 
 fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {

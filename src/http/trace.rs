@@ -2,7 +2,6 @@
 //!
 //! The format of `traceparent` is that of W3C Trace Context, level 1: `00-<trace id>-<parent id>-<flags>`.
 
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,15 +61,17 @@ pub fn request_id(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-/// The span in which a request is served.
+/// The span in which a request is served, for whoever turns on `debug`; the access line has the ids at any level.
 pub fn span(request: &Request<Body>) -> Span {
-    let span = tracing::info_span!(
+    let span = tracing::debug_span!(
         "request",
         request_id = request_id(request.headers()),
         trace_id = Empty
     );
-    if let Some(parent) = TraceParent::of(request.headers()) {
-        span.record("trace_id", tracing::field::display(parent.trace_id()));
+    if !span.is_disabled()
+        && let Some(parent) = TraceParent::of(request.headers())
+    {
+        span.record("trace_id", parent.trace_id());
     }
     span
 }
@@ -124,12 +125,6 @@ impl TraceParent {
     pub fn continued(&self, ids: &RequestIds) -> Option<HeaderValue> {
         let TraceParent { trace_id, flags } = self;
         HeaderValue::from_str(&format!("00-{trace_id}-{:016x}-{flags}", ids.next().max(1))).ok()
-    }
-}
-
-impl fmt::Display for TraceParent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.trace_id)
     }
 }
 

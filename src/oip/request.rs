@@ -81,9 +81,9 @@ enum Failure {
 impl Failure {
     fn into_error(self) -> Error {
         match self {
-            Failure::Syntax(error) => {
-                Error::invalid(format!("the body is not valid JSON: {error}"))
-            }
+            Failure::Syntax(error) => Error::invalid(format!(
+                "the body is not valid JSON: {error}; expected an object with 'instances' or 'inputs'"
+            )),
             Failure::Other(error) => error,
         }
     }

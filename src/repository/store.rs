@@ -16,6 +16,12 @@ pub fn scan(path: &Path) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     if path.is_file() {
         let name = file_name(path);
+        if !name.ends_with(".onnx") {
+            let place = path.display();
+            return Err(Error::unavailable(format!(
+                "the model repository {place} is neither a folder nor an .onnx file"
+            )));
+        }
         add(
             &mut snapshot,
             path,
@@ -45,12 +51,9 @@ pub fn scan(path: &Path) -> Result<Snapshot> {
     if manifest.is_file() {
         let read =
             read_text(&manifest).and_then(|text| manifest::parse::<RepositoryManifest>(&text));
-        match read {
-            Ok(manifest) => snapshot.default_model = manifest.default,
-            Err(problem) => snapshot
-                .passed_over
-                .push(format!("{REPOSITORY_MANIFEST} ({problem})")),
-        }
+        let manifest = read
+            .map_err(|problem| Error::unavailable(format!("{REPOSITORY_MANIFEST}: {problem}")))?;
+        snapshot.default_model = manifest.default;
     }
     Ok(snapshot)
 }

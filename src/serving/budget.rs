@@ -19,6 +19,8 @@ struct Free {
     anywhere: usize,
     /// Of these, how many may begin on async threads.
     on_async_threads: usize,
+    /// Workers that wait for a permit; nobody overtakes them.
+    waiting: usize,
 }
 
 /// The right to run; given back on drop.
@@ -34,6 +36,7 @@ impl ComputeBudget {
         let free = Free {
             anywhere: threads,
             on_async_threads: async_threads.saturating_sub(1),
+            waiting: 0,
         };
         Self {
             threads,
@@ -50,12 +53,14 @@ impl ComputeBudget {
     /// Waits for a permit, on a thread that may wait.
     pub fn acquire(&self) -> Permit<'_> {
         let mut free = self.lock();
+        free.waiting += 1;
         while free.anywhere == 0 {
             free = self
                 .freed
                 .wait(free)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        free.waiting -= 1;
         free.anywhere -= 1;
         Permit {
             budget: self,
@@ -66,7 +71,7 @@ impl ComputeBudget {
     /// A permit to run on an async thread, if one is free now.
     pub fn try_acquire_async(&self) -> Option<Permit<'_>> {
         let mut free = self.lock();
-        if free.anywhere == 0 || free.on_async_threads == 0 {
+        if free.anywhere == 0 || free.on_async_threads == 0 || free.waiting > 0 {
             return None;
         }
         free.anywhere -= 1;

@@ -5,6 +5,7 @@
 //! where the request is. Either way it needs a permit of the budget, is counted alike, and stands behind
 //! `catch_unwind`: a panic costs its own request and nothing else.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -152,6 +153,9 @@ impl Lane {
 
     /// Queues a request and waits for its outputs, until `deadline` at most. Dropping the future abandons the request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
+        if Instant::now() >= deadline {
+            return Err(expired());
+        }
         for _ in 0..TRIES_HERE {
             match self.shared.run_here(&inputs) {
                 Here::Done(result) => return result,
@@ -171,6 +175,8 @@ impl Lane {
         self.shared.push(job)?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
+            // A worker that found the job expired dropped it, and may be quicker than this task's timer.
+            Ok(Err(_)) if Instant::now() >= deadline => Err(expired()),
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(expired()),
         }
@@ -182,6 +188,7 @@ impl Drop for Lane {
         let mut queue = self.shared.lock();
         queue.closed = true;
         let left: Vec<_> = queue.batcher.drain().collect();
+        self.shared.metrics.set_queue_rows(0);
         drop(queue);
         self.shared.wake.notify_all();
         for job in left {
@@ -206,6 +213,13 @@ fn expired() -> Error {
         ErrorKind::DeadlineExceeded,
         "the deadline passed before the model answered",
     )
+}
+
+/// What a panic says, for the access line of the request that it cost.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a word")
 }
 
 fn size(inputs: &CheckedInputs) -> Size {
@@ -302,9 +316,10 @@ impl Shared {
     fn next_job(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
-            if let Some(job) = queue.batcher.take_ripe(Instant::now()) {
-                self.metrics.set_queue_rows(queue.batcher.rows());
-                return Some(job);
+            let job = queue.batcher.take_ripe(Instant::now());
+            self.metrics.set_queue_rows(queue.batcher.rows());
+            if job.is_some() {
+                return job;
             }
             if queue.closed {
                 return None;
@@ -326,8 +341,11 @@ impl Shared {
         };
         self.metrics
             .ran(inputs.rows(), timing.queue, timing.compute);
-        self.pace.learn(timing.compute, size(inputs));
-        result.map(|outputs| Completed { outputs, timing })
+        // A run that failed tells nothing of how long one takes.
+        result.map(|outputs| {
+            self.pace.learn(timing.compute, size(inputs));
+            Completed { outputs, timing }
+        })
     }
 
     /// A session that panicked cannot be trusted and is not given back; the next run makes a fresh one.
@@ -342,7 +360,12 @@ impl Shared {
             self.give_back(session);
             result
         });
-        catch_unwind(run).unwrap_or_else(|_| Err(Error::internal("the engine panicked")))
+        catch_unwind(run).unwrap_or_else(|panic| {
+            Err(Error::internal(format!(
+                "the engine panicked: {}",
+                text(&*panic)
+            )))
+        })
     }
 
     fn give_back(&self, session: Box<dyn Session>) {

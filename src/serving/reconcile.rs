@@ -13,6 +13,7 @@ use crate::config::ModelsConfig;
 use crate::error::{Error, Result};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
+use crate::telemetry::logging::milliseconds;
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -54,6 +55,9 @@ impl Reconciler {
             tracing::warn!(path = %self.path.display(), "the model repository holds no model");
         }
         for (name, model) in &entries {
+            if model.problem.is_some() {
+                self.machinery.metrics.set_model_state(name, "", "failed");
+            }
             for (version, state) in &model.versions {
                 self.machinery
                     .metrics
@@ -133,7 +137,7 @@ impl Reconciler {
         let load = AssertUnwindSafe(|| Deployment::load(&self.machinery, name, version, files));
         let loaded = catch_unwind(load)
             .unwrap_or_else(|_| Err(Error::internal("the engine panicked while loading")));
-        let took_ms = started.elapsed().as_secs_f64() * 1e3;
+        let took_ms = milliseconds(started.elapsed());
         match &loaded {
             Ok(deployment) => tracing::info!(
                 model = name,
@@ -199,7 +203,7 @@ fn plan(name: &str, found: FoundModel, pin: Option<Version>) -> (ModelEntry, Opt
     for version in &plan.missing {
         let found: Vec<_> = files.versions.keys().map(ToString::to_string).collect();
         let reason = format!(
-            "it is asked for and not in the repository, which has {}",
+            "it is asked for (by MODEL_VERSION, models.version or model.toml) and the repository has {}",
             found.join(", ")
         );
         tracing::error!(model = name, version, reason, "model cannot be loaded");

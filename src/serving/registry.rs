@@ -300,7 +300,7 @@ fn not_ready(message: String) -> Error {
     Error::unavailable(message).with_retry_after(LOADING_RETRY)
 }
 
-/// A model that failed for want of an operator will not get better by waiting; other failures may.
+/// A model that failed for want of an operator will not get better by waiting; a rollout may mend other failures.
 fn not_served(name: &str, error: &Error) -> Error {
     let message = format!("model '{name}' is not served: {}", error.chain());
     match error.kind() {

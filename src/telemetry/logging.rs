@@ -1,42 +1,37 @@
 //! The log: pretty on a terminal, one JSON object a line elsewhere.
 //!
-//! Lines are handed to a thread that writes them, through a bounded queue: a log reader that stalls costs lines,
-//! which are counted, and never a request.
+//! A log reader that stalls costs lines, which are counted, and never a request.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_writer::{LogWriter, LogWriterGuard};
 use crate::config::{LogConfig, LogFormat};
-
-/// Lines that may wait to be written.
-const QUEUE_LINES: usize = 16_384;
+use crate::error::{Error, Result};
 
 /// Keeps the log's writer alive; dropping it writes what is left.
 pub struct LogGuard {
-    _writer: WorkerGuard,
+    _writing: LogWriterGuard,
     /// Counts the lines that were dropped because the reader stalled.
-    pub dropped_lines: ErrorCounter,
+    pub writer: LogWriter,
 }
 
 /// Starts the process's log on standard output. Only the first call takes effect, as in tests.
-pub fn start(config: &LogConfig) -> LogGuard {
+pub fn start(config: &LogConfig) -> Result<LogGuard> {
     let pretty = match config.format {
-        LogFormat::Auto => std::io::stdout().is_terminal(),
+        LogFormat::Auto => io::stdout().is_terminal(),
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let builder = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(QUEUE_LINES);
-    let (writer, guard) = builder.finish(std::io::stdout());
-    let dropped_lines = writer.error_counter();
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let cannot = |error| Error::internal("the log's thread did not start").with_source(error);
+    let (writer, writing) = LogWriter::start(io::stdout()).map_err(cannot)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone());
     let lines = match pretty {
-        true => lines.with_ansi(std::io::stdout().is_terminal()).boxed(),
+        true => lines.with_ansi(io::stdout().is_terminal()).boxed(),
         false => lines
             .json()
             .flatten_event(true)
@@ -47,10 +42,10 @@ pub fn start(config: &LogConfig) -> LogGuard {
     if subscriber.try_init().is_ok() {
         log_panics();
     }
-    LogGuard {
-        _writer: guard,
-        dropped_lines,
-    }
+    Ok(LogGuard {
+        _writing: writing,
+        writer,
+    })
 }
 
 /// Panics are caught where they matter; here they become log lines instead of bare text on standard error.
@@ -64,4 +59,9 @@ fn log_panics() {
         let reason = panic.payload_as_str().unwrap_or("a panic without text");
         tracing::error!(thread = thread.name(), location, reason, "panicked");
     }));
+}
+
+/// A duration as the log and `Server-Timing` show it: milliseconds, to the microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
 }

@@ -213,6 +213,11 @@ impl Metrics {
         }
     }
 
+    /// How many HTTP requests are being answered now.
+    pub fn http_in_flight(&self) -> i64 {
+        self.inner.http_in_flight.get()
+    }
+
     /// The metrics of one model's version.
     pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
         let inner = &self.inner;

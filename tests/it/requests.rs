@@ -27,7 +27,9 @@ fn a_body_that_is_not_json_is_told_where_it_breaks() {
         check_protocol(
             "rows",
             body,
-            &format!("the body is not valid JSON: {problem}"),
+            &format!(
+                "the body is not valid JSON: {problem}; expected an object with 'instances' or 'inputs'"
+            ),
         );
     };
     check("", "EOF while parsing a value at line 1 column 0");

@@ -123,7 +123,7 @@ fn a_pin_is_of_the_default_model_alone() {
 #[test]
 fn a_pinned_version_that_is_not_there_keeps_the_server_from_traffic() {
     let server = three_versions().with("models.version", "7").start_loaded();
-    let reason = "it is asked for and not in the repository, which has 1, 2, 10";
+    let reason = "it is asked for (by MODEL_VERSION, models.version or model.toml) and the repository has 1, 2, 10";
     check_unready(
         &server,
         &format!("model 'm' is not served: version 7: {reason}"),
