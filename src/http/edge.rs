@@ -219,15 +219,44 @@ fn method_label(method: &Method) -> &'static str {
 
 /// The `Server-Timing` header: phases in milliseconds, as the W3C specification has it.
 fn server_timing(timing: Option<Timing>, total: Duration) -> String {
-    let total = milliseconds(total);
-    match timing {
-        Some(Timing { queue, compute }) => {
-            format!(
-                "queue;dur={}, compute;dur={}, total;dur={total}",
-                milliseconds(queue),
-                milliseconds(compute)
-            )
-        }
-        None => format!("total;dur={total}"),
+    let mut header = String::with_capacity(64);
+    if let Some(Timing { queue, compute }) = timing {
+        push_phase(&mut header, "queue;dur=", queue);
+        push_phase(&mut header, ", compute;dur=", compute);
+        header.push_str(", ");
+    }
+    push_phase(&mut header, "total;dur=", total);
+    header
+}
+
+/// Writes whole microseconds as milliseconds, which is quicker than a float.
+fn push_phase(header: &mut String, name: &str, duration: Duration) {
+    let micros = duration.as_micros() as u64;
+    header.push_str(name);
+    header.push_str(itoa::Buffer::new().format(micros / 1000));
+    let fraction = micros % 1000;
+    header.push('.');
+    header.extend(
+        [fraction / 100, fraction / 10 % 10, fraction % 10]
+            .map(|digit| char::from(b'0' + digit as u8)),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_told_in_milliseconds() {
+        let timing = Timing {
+            queue: Duration::from_micros(7),
+            compute: Duration::from_micros(12_340),
+        };
+        let header = server_timing(Some(timing), Duration::from_micros(1_000_050));
+        assert_eq!(
+            header,
+            "queue;dur=0.007, compute;dur=12.340, total;dur=1000.050"
+        );
+        assert_eq!(server_timing(None, Duration::ZERO), "total;dur=0.000");
     }
 }

@@ -160,6 +160,26 @@ fn a_deadline_that_passes_in_the_queue_answers_504_and_never_runs() {
     assert_eq!(server.gate.ran(), [1, 7]);
 }
 
+/// Whether the request's own timer or a worker comes upon it first.
+#[test]
+fn a_deadline_that_is_over_at_once_answers_504_and_leaves_the_queue_empty() {
+    let server = moody().start();
+    for _ in 0..100 {
+        server
+            .ask(&protocol(5, &json!({ "timeout": 1 })))
+            .is_error(504, EXPIRED);
+    }
+    let mut running = server.send(&predict(1));
+    server.gate.wait_for_blocked(1);
+    let short = predict(5).with("x-request-timeout-ms", "20");
+    server.ask(&short).is_error(504, EXPIRED);
+    server.gate.open();
+    assert_eq!(running.answer().status, 200);
+    wait_for_queue(&server, 0.0);
+    let expired = r#"onnxd_inference_requests_total{model="m",outcome="expired",version="1"}"#;
+    assert_eq!(server.metric(expired), Some(101.0));
+}
+
 #[test]
 fn a_deadline_that_passes_in_the_engine_answers_504() {
     let server = moody().start();
