@@ -138,10 +138,14 @@ impl Server {
             ..
         } = self;
         let shutdown = control.watch();
-        let serving = tokio::spawn(connections::serve(listener, router, shutdown));
+        let mut serving = tokio::spawn(connections::serve(listener, router, shutdown));
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         spawn_thread("loader", move || reconciler.run())?;
-        let stop = stop.await;
+        let stop = tokio::select! {
+            stop = stop => stop,
+            // Without it the process would live on and answer nobody; its end lets an orchestrator restart it.
+            _ = &mut serving => return Err(Error::internal("the listener ended by itself")),
+        };
         let times = DrainTimes {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
