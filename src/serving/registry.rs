@@ -199,13 +199,25 @@ impl ModelEntry {
 
     /// The version that a request means which names none.
     pub fn default_deployment(&self) -> Option<&Arc<Deployment>> {
-        let wanted = |version| {
-            self.default_version
-                .is_none_or(|default| default == version)
-        };
         self.served()
-            .find(|(version, _)| wanted(*version))
+            .find(|(version, _)| self.may_be_default(*version))
             .map(|(_, deployment)| deployment)
+    }
+
+    /// Whether a request that names no version may mean this one.
+    fn may_be_default(&self, version: Version) -> bool {
+        self.default_version
+            .is_none_or(|default| default == version)
+    }
+
+    /// Why the version that a request means which names none does not serve, if it was tried.
+    fn default_failure(&self) -> Option<(Version, &Error)> {
+        let failures = self.versions.iter().rev();
+        let mut failures = failures.filter_map(|(version, state)| match state {
+            VersionState::Failed(error) => Some((*version, error.as_ref())),
+            VersionState::Loading | VersionState::Ready(_) => None,
+        });
+        failures.find(|(version, _)| self.may_be_default(*version))
     }
 
     fn unserved_reason(&self) -> Option<String> {
@@ -215,50 +227,28 @@ impl ModelEntry {
         if self.is_served() {
             return None;
         }
-        let wanted = |version| {
-            self.default_version
-                .is_none_or(|default| default == version)
-        };
-        let failure = self
-            .versions
-            .iter()
-            .rev()
-            .find_map(|(version, state)| match state {
-                VersionState::Failed(error) if wanted(*version) => {
-                    Some(format!("version {version}: {}", error.chain()))
-                }
-                _ => None,
-            });
-        Some(failure.unwrap_or_else(|| match self.default_version {
-            Some(version) => {
-                format!(
-                    "its default version {version} is not served; the versions served are {}",
-                    self.version_list()
-                )
-            }
-            None => "it has no version".to_owned(),
-        }))
+        Some(match (self.default_failure(), self.default_version) {
+            (Some((version, error)), _) => format!("version {version}: {}", error.chain()),
+            (None, Some(version)) => format!(
+                "its default version {version} is not served; the versions served are {}",
+                self.version_list()
+            ),
+            (None, None) => "it has no version".to_owned(),
+        })
     }
 
     fn resolve_default(&self, name: &str) -> Result<Arc<Deployment>> {
         if let Some(deployment) = self.default_deployment() {
             return Ok(deployment.clone());
         }
-        let loading = self
-            .versions
-            .values()
-            .any(|state| matches!(state, VersionState::Loading));
-        if loading {
+        let mut states = self.versions.values();
+        if states.any(|state| matches!(state, VersionState::Loading)) {
             return Err(not_ready(format!(
                 "model '{name}' is being loaded; try again"
             )));
         }
-        let newest_failure = self.versions.values().rev().find_map(|state| match state {
-            VersionState::Failed(error) => Some(error),
-            _ => None,
-        });
-        match newest_failure {
-            Some(error) => Err(not_served(name, error)),
+        match self.default_failure() {
+            Some((_, error)) => Err(not_served(name, error)),
             None => Err(not_ready(format!(
                 "model '{name}' is not served: {}",
                 self.unserved_reason().unwrap_or_default()

@@ -7,19 +7,8 @@ use serde_json::json;
 
 use crate::support::client::Request;
 use crate::support::eventually;
-use crate::support::server::{Setup, TestServer};
-
-/// Blocks on 1, panics on 2, fails on 3.
-fn moody() -> Setup {
-    Setup::scripted(json!({
-        "inputs": [["x", "INT64", [null]]],
-        "on": { "1": "block", "2": "panic", "3": "fail" },
-    }))
-}
-
-fn predict(element: i64) -> Request {
-    Request::post("/predict/m", format!(r#"{{"instances": [{element}]}}"#))
-}
+use crate::support::samples::{moody, predict};
+use crate::support::server::TestServer;
 
 fn outcome(server: &TestServer, outcome: &str) -> Option<f64> {
     let labels = format!(r#"model="m",outcome="{outcome}",version="1""#);

@@ -8,19 +8,8 @@ use serde_json::{Value, json};
 use crate::support::client::Request;
 use crate::support::engine::SECRET_CAUSE;
 use crate::support::eventually;
-use crate::support::server::{Setup, TestServer};
-
-/// Blocks on 1, panics on 2, fails on 3; else echoes.
-fn moody() -> Setup {
-    Setup::scripted(json!({
-        "inputs": [["x", "INT64", [null]]],
-        "on": { "1": "block", "2": "panic", "3": "fail" },
-    }))
-}
-
-fn predict(element: i64) -> Request {
-    Request::post("/predict/m", format!(r#"{{"instances": [{element}]}}"#))
-}
+use crate::support::samples::{moody, predict};
+use crate::support::server::TestServer;
 
 fn protocol(element: i64, parameters: &Value) -> Request {
     let x = json!({ "name": "x", "datatype": "INT64", "shape": [1], "data": [element] });
@@ -33,6 +22,15 @@ fn wait_for_queue(server: &TestServer, rows: f64) {
     eventually(&format!("{rows} rows wait"), || {
         server.metric(series) == Some(rows)
     });
+}
+
+/// Queues a request whose client goes away.
+fn abandon_queued(server: &TestServer) {
+    let abandoned = server.send(&predict(5));
+    wait_for_queue(server, 1.0);
+    drop(abandoned);
+    let canceled = r#"onnxd_inference_requests_total{model="m",outcome="canceled",version="1"}"#;
+    eventually("it is given up", || server.metric(canceled) == Some(1.0));
 }
 
 const EXPIRED: &str = "the deadline passed before the model answered";
@@ -113,11 +111,7 @@ fn an_abandoned_request_never_runs() {
     let server = moody().start();
     let mut running = server.send(&predict(1));
     server.gate.wait_for_blocked(1);
-    let abandoned = server.send(&predict(5));
-    wait_for_queue(&server, 1.0);
-    drop(abandoned);
-    let canceled = r#"onnxd_inference_requests_total{model="m",outcome="canceled",version="1"}"#;
-    eventually("it is given up", || server.metric(canceled) == Some(1.0));
+    abandon_queued(&server);
     server.gate.open();
     assert_eq!(running.answer().status, 200);
     assert_eq!(server.ask(&predict(7)).status, 200);
@@ -129,11 +123,7 @@ fn abandoned_requests_make_place_for_others() {
     let server = moody().with("inference.queue_rows", "1").start();
     let _running = server.send(&predict(1));
     server.gate.wait_for_blocked(1);
-    let abandoned = server.send(&predict(5));
-    wait_for_queue(&server, 1.0);
-    drop(abandoned);
-    let canceled = r#"onnxd_inference_requests_total{model="m",outcome="canceled",version="1"}"#;
-    eventually("it is given up", || server.metric(canceled) == Some(1.0));
+    abandon_queued(&server);
     let mut next = server.send(&predict(7));
     server.gate.open();
     assert_eq!(next.answer().ok()["predictions"], json!([7]));

@@ -1,10 +1,12 @@
-//! One server with a model for every shape of request, for the tests that only ask.
+//! Models that several areas use: one server with a model for every shape of request, for the tests that only ask, and
+//! one model with moods.
 
 use std::sync::LazyLock;
 
 use onnxd::tensor::dtype::DataType;
 use serde_json::json;
 
+use super::client::Request;
 use super::server::{Setup, TestServer};
 
 /// Models that echo: `rows` takes `x` of FP32 `[-1,2]`, `pair` takes `a` of FP32 `[n,2]` and `b` of INT64 `[n]`,
@@ -30,4 +32,17 @@ fn start() -> TestServer {
         setup = setup.model(&version, json!({ "inputs": [["x", dtype.name(), null]] }));
     }
     setup.start_shared()
+}
+
+/// One model `m` that takes a whole number: it blocks on 1, panics on 2, fails on 3; else it echoes.
+pub fn moody() -> Setup {
+    Setup::scripted(json!({
+        "inputs": [["x", "INT64", [null]]],
+        "on": { "1": "block", "2": "panic", "3": "fail" },
+    }))
+}
+
+/// One row for the model `m`.
+pub fn predict(element: i64) -> Request {
+    Request::post("/predict/m", format!(r#"{{"instances": [{element}]}}"#))
 }
