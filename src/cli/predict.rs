@@ -39,9 +39,8 @@ impl Predict {
     }
 
     fn predict(self) -> Result<()> {
-        let model = TractEngine.load(&ModelSource {
-            bytes: read_file(&self.model)?.into(),
-        })?;
+        let source = ModelSource::read(&self.model)?;
+        let model = TractEngine::default().load(&source, &mut Vec::new())?;
         let limits = Config::load(&Sources::default())
             .map_err(|problems| Error::internal(problems.join("; ")))?
             .limits;
@@ -99,16 +98,11 @@ fn readable(NamedTensor { name, tensor }: &NamedTensor) -> String {
     )
 }
 
-/// Reads a file that the command line names.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let cannot =
-        |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
-    std::fs::read(path).map_err(cannot)
-}
-
 fn read_input(path: &Path) -> Result<Vec<u8>> {
     if path != Path::new("-") {
-        return read_file(path);
+        let cannot =
+            |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+        return std::fs::read(path).map_err(cannot);
     }
     let mut input = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut input);

@@ -215,8 +215,8 @@ fn expired() -> Error {
     )
 }
 
-/// What a panic says, for the access line of the request that it cost.
-fn text(panic: &(dyn Any + Send)) -> &str {
+/// What a panic says, for the log.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a word")
@@ -281,6 +281,7 @@ impl Shared {
         let size = size(inputs);
         if size.rows > self.queue_rows
             || !self.pace.is_short(size)
+            || !self.model.is_prepared(inputs)
             || self.lock().batcher.rows() > 0
         {
             return Here::Never;
@@ -363,7 +364,7 @@ impl Shared {
         catch_unwind(run).unwrap_or_else(|panic| {
             Err(Error::internal(format!(
                 "the engine panicked: {}",
-                text(&*panic)
+                panic_text(&*panic)
             )))
         })
     }

@@ -80,6 +80,11 @@ impl CheckedInputs {
     pub fn rows(&self) -> usize {
         self.rows
     }
+
+    /// The same, counted as one row: for models whose first dimension does not stand for rows.
+    pub fn as_one_row(self) -> CheckedInputs {
+        CheckedInputs { rows: 1, ..self }
+    }
 }
 
 impl Signature {

@@ -260,7 +260,7 @@ fn without_require_all_one_model_must_serve() {
         .start_loaded();
     check_unready(
         &server,
-        "no model is served; 'm': version 1: the engine panicked while loading",
+        "no model is served; 'm': version 1: the engine panicked while loading: as the script says",
     );
 }
 
