@@ -4,6 +4,7 @@ A batch in which the server dies or does not get ready is halved until the guilt
 """
 
 import json
+import subprocess
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -75,7 +76,7 @@ def serve(cases, folder, outcomes):
         if len(cases) > 1:
             return cases
         late = isinstance(error, TimeoutError)
-        reason = str(error) if late else last_words(folder)
+        reason = str(error) if late else last_words(folder / "onnxd.log")
         outcomes[cases[0].id] = Outcome(Verdict.TIMED_OUT if late else Verdict.CRASHED, reason)
         return []
     try:
@@ -101,8 +102,7 @@ def ask_all(server, cases, outcomes):
             try:
                 verdict, reason = ask(server, session, case)
             except requests.ConnectionError:
-                server.process.wait(10)
-                outcomes[case.id] = Outcome(Verdict.CRASHED, last_words(server.log.parent), took)
+                outcomes[case.id] = Outcome(Verdict.CRASHED, cause_of_death(server), took)
                 return cases[index + 1 :]
             outcomes[case.id] = Outcome(verdict, reason, took)
     return []
@@ -142,6 +142,15 @@ def entries(log):
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-def last_words(folder):
-    lines = (folder / "onnxd.log").read_text().splitlines()
-    return " ".join(lines[-3:])
+def cause_of_death(server):
+    try:
+        code = server.process.wait(5)
+    except subprocess.TimeoutExpired:
+        return "it closed the connection and lives on"
+    return f"exit code {code}: {last_words(server.log)}"
+
+
+def last_words(log):
+    """What a dying process wrote that is no log entry, such as an overflow of its stack."""
+    words = [line for line in log.read_text().splitlines() if line and not line.startswith("{")]
+    return " ".join(words[-3:]) or "without a word"
