@@ -5,7 +5,6 @@
 //! where the request is. Either way it needs a permit of the budget, is counted alike, and stands behind
 //! `catch_unwind`: a panic costs its own request and nothing else.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,7 +17,7 @@ use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
 use super::pace::{Pace, Size};
 use crate::engine::{Model, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::signature::CheckedInputs;
 use crate::tensor::value::Tensor;
@@ -213,13 +212,6 @@ fn expired() -> Error {
         ErrorKind::DeadlineExceeded,
         "the deadline passed before the model answered",
     )
-}
-
-/// What a panic says, for the log.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a word")
 }
 
 fn size(inputs: &CheckedInputs) -> Size {

@@ -10,10 +10,9 @@ use std::thread;
 use std::time::Instant;
 
 use super::deployment::{Deployment, Machinery};
-use super::lane::panic_text;
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
 use crate::config::ModelsConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
 use crate::telemetry::logging::milliseconds;

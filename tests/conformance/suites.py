@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import onnx
 from cases import Case, inputs, key, left_out_for, nodes
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from server import TARGET
 
 NEWEST = f"onnx-{onnx.__version__}/node"
@@ -96,15 +96,18 @@ def shipped_kind(archive, kind):
 
 
 def shipped_data(archive, folder, files, model):
-    def tensor(path):
-        return numpy_helper.to_array(onnx.TensorProto.FromString(archive.read(f"{folder}/{path}")))
+    def tensor(path, declared):
+        array = numpy_helper.to_array(onnx.TensorProto.FromString(archive.read(f"{folder}/{path}")))
+        # The older release wrote bfloat16 as the whole numbers of its bits.
+        is_bits = declared.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 and array.dtype == np.uint16
+        return array.view(helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)) if is_bits else array
+
+    def tensors(name, declared):
+        return [tensor(f"{name}_{index}.pb", value) for index, value in enumerate(declared)]
 
     sets = sorted({file.partition("/")[0] for file in files if file.endswith(".pb")})
     return [
-        (
-            [tensor(f"{name}/input_{index}.pb") for index in range(len(inputs(model.graph)))],
-            [tensor(f"{name}/output_{index}.pb") for index in range(len(model.graph.output))],
-        )
+        (tensors(f"{name}/input", inputs(model.graph)), tensors(f"{name}/output", model.graph.output))
         for name in sets
     ]
 

@@ -5,6 +5,7 @@
 //! inputs is told to tract anew, with a symbol for every dynamic dimension.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::Onnx;
@@ -16,7 +17,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::{convert, known_wrong, message, ml, ops, proto};
 use crate::engine::ModelSource;
 use crate::engine::onnx::OnnxFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::{Dim, Signature, TensorSpec};
 use crate::tensor::value::Tensor as WireTensor;
@@ -96,6 +97,15 @@ impl Graph {
 
     /// One plan for every shape that the signature allows.
     pub fn plan_for_any_shape(&self) -> TractResult<Plan> {
+        guarded(|| self.with_symbols())
+    }
+
+    /// A plan for the shapes of these inputs; those that are `frozen` become constants of it.
+    pub fn plan_for(&self, inputs: &[WireTensor], frozen: &[bool]) -> TractResult<Plan> {
+        guarded(|| self.with_shapes(inputs, frozen))
+    }
+
+    fn with_symbols(&self) -> TractResult<Plan> {
         let mut model = self.model.clone();
         let mut symbols = Symbols {
             shared_rows: self.signature.has_rows(),
@@ -108,8 +118,7 @@ impl Graph {
         self.plan(model, self.places.clone())
     }
 
-    /// A plan for the shapes of these inputs; those that are `frozen` become constants of it.
-    pub fn plan_for(&self, inputs: &[WireTensor], frozen: &[bool]) -> TractResult<Plan> {
+    fn with_shapes(&self, inputs: &[WireTensor], frozen: &[bool]) -> TractResult<Plan> {
         let mut model = self.model.clone();
         let mut takes = Vec::new();
         let mut left = Vec::new();
@@ -138,6 +147,16 @@ impl Graph {
         let runnable = model.into_optimized()?.into_runnable()?;
         Ok(Plan { runnable, takes })
     }
+}
+
+/// tract panics on some graphs where it should fail; another way of running the model may still do.
+fn guarded<T>(make: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
+        Err(TractError::msg(format!(
+            "tract panicked: {}",
+            panic_text(&*panic)
+        )))
+    })
 }
 
 fn datum_type(spec: &TensorSpec) -> DatumType {

@@ -1,18 +1,30 @@
 //! Runs a plan: request in, tract's tensors, request out.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tract_onnx::prelude::*;
 
 use super::convert;
 use super::graph::Plan;
 use super::message;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor as WireTensor;
 
 /// Runs a plan in a state of its own, for trying it out.
 pub fn once(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result<()> {
-    let mut state = plan.runnable.spawn().map_err(failed)?;
-    run(&mut state, &plan.takes, signature, inputs).map(|_| ())
+    let run = || {
+        let mut state = plan.runnable.spawn().map_err(failed)?;
+        run(&mut state, &plan.takes, signature, inputs).map(|_| ())
+    };
+    let panicked = |panic: Box<dyn Any + Send>| {
+        Err(Error::internal(format!(
+            "tract panicked: {}",
+            panic_text(&*panic)
+        )))
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
 }
 
 /// Runs a plan whose inputs are those that it `takes` of the signature's.
