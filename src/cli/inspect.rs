@@ -123,8 +123,10 @@ fn verdict(bytes: Vec<u8>, inputs: Vec<NamedTensor>) -> Result<()> {
 fn print_tensors(title: &str, specs: &[TensorSpec]) {
     for (index, spec) in specs.iter().enumerate() {
         let title = if index == 0 { title } else { "" };
+        let columns = spec.columns.as_ref();
+        let columns = columns.map_or_else(String::new, |names| format!(": {}", names.join(", ")));
         println!(
-            "  {title:<10} {} {} {}",
+            "  {title:<10} {} {} {}{columns}",
             spec.name,
             spec.dtype,
             Dims(&spec.wire_shape())
@@ -133,7 +135,14 @@ fn print_tensors(title: &str, specs: &[TensorSpec]) {
 }
 
 fn as_json(file: &OnnxFile, verdict: &Result<()>, example: &str) -> Value {
-    let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() });
+    let tensor = |spec: &TensorSpec| {
+        let mut tensor =
+            json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() });
+        if let Some(columns) = &spec.columns {
+            tensor["columns"] = json!(columns);
+        }
+        tensor
+    };
     let engine = match verdict {
         Ok(()) => json!({ "name": TractEngine.name(), "serves": true }),
         Err(error) => {

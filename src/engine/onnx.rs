@@ -112,18 +112,24 @@ fn domain(name: &str) -> &str {
     if name.is_empty() { "ai.onnx" } else { name }
 }
 
+/// `Operator`, or `domain.Operator` outside of `ai.onnx`.
+fn operator(of: &str, op_type: &str) -> String {
+    match domain(of) {
+        "ai.onnx" => op_type.to_owned(),
+        domain => format!("{domain}.{op_type}"),
+    }
+}
+
 fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     for NodeProto {
         name,
         op_type,
         mut attribute,
         domain: of,
+        ..
     } in from
     {
-        let operator = match domain(&of) {
-            "ai.onnx" => op_type,
-            domain => format!("{domain}.{op_type}"),
-        };
+        let operator = operator(&of, &op_type);
         if depth > 0 {
             for attribute in &mut attribute {
                 let subgraphs = attribute
@@ -148,12 +154,63 @@ fn signature(graph: &GraphProto) -> Result<Signature> {
         .input
         .iter()
         .filter(|input| !is_weight(&input.name))
-        .map(|input| spec("input", input));
-    let outputs = graph.output.iter().map(|output| spec("output", output));
+        .map(|input| spec("input", input).map_err(|error| with_reader(error, graph, &input.name)));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let outputs = graph
+        .output
+        .iter()
+        .map(|output| match zip_map(graph, &output.name) {
+            Some(node) => Ok(labelled(&output.name, node, &inputs)),
+            None => spec("output", output),
+        });
     Ok(Signature {
-        inputs: inputs.collect::<Result<_>>()?,
         outputs: outputs.collect::<Result<_>>()?,
+        inputs,
     })
+}
+
+/// Names the operator that takes what cannot be sent, such as a DictVectorizer its map.
+fn with_reader(error: Error, graph: &GraphProto, input: &str) -> Error {
+    let takes_it = |node: &&NodeProto| node.input.iter().any(|name| name == input);
+    let Some(NodeProto {
+        op_type, domain, ..
+    }) = graph.node.iter().find(takes_it)
+    else {
+        return error;
+    };
+    Error::unimplemented(format!(
+        "{}; {} takes it: export the model without that step, so that it takes the step's result",
+        error.public_message(),
+        operator(domain, op_type)
+    ))
+}
+
+/// The ZipMap that gives out this output of the graph.
+fn zip_map<'a>(graph: &'a GraphProto, output: &str) -> Option<&'a NodeProto> {
+    graph.node.iter().find(|node| {
+        operator(&node.domain, &node.op_type) == "ai.onnx.ml.ZipMap"
+            && node.output.iter().any(|name| name == output)
+    })
+}
+
+/// What a ZipMap gives out: in place of a sequence of maps a tensor whose columns have the keys as names.
+fn labelled(name: &str, node: &NodeProto, inputs: &[TensorSpec]) -> TensorSpec {
+    let lists = node.attribute.iter().flat_map(|list| {
+        let texts = list.strings.iter();
+        let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+        texts.chain(list.ints.iter().map(i64::to_string))
+    });
+    let columns: Vec<_> = lists.collect();
+    let rows = match inputs.first().and_then(|input| input.dims.as_deref()) {
+        Some([rows @ Dim::Dynamic(_), ..]) => rows.clone(),
+        _ => Dim::Dynamic(None),
+    };
+    TensorSpec {
+        name: name.to_owned(),
+        dtype: DataType::Fp32,
+        dims: Some(vec![rows, Dim::Fixed(columns.len())]),
+        columns: Some(columns),
+    }
 }
 
 fn spec(what: &str, value: &ValueInfoProto) -> Result<TensorSpec> {
@@ -175,7 +232,12 @@ fn spec(what: &str, value: &ValueInfoProto) -> Result<TensorSpec> {
         .shape
         .as_ref()
         .map(|shape| shape.dim.iter().map(dim).collect());
-    Ok(TensorSpec { name, dtype, dims })
+    Ok(TensorSpec {
+        name,
+        dtype,
+        dims,
+        columns: None,
+    })
 }
 
 fn dim(dim: &DimensionProto) -> Dim {

@@ -40,6 +40,8 @@ pub struct TensorSpec {
     pub dtype: DataType,
     /// `None` where the model does not even fix the rank.
     pub dims: Option<Vec<Dim>>,
+    /// What the columns of a `[rows, columns]` output are called, where the model names them.
+    pub columns: Option<Vec<String>>,
 }
 
 impl TensorSpec {
@@ -100,6 +102,11 @@ impl Signature {
         output.ok_or_else(|| unknown(&self.outputs, "output", name))
     }
 
+    /// The names of an output's columns, where it has some.
+    pub fn columns(&self, output: &str) -> Option<&[String]> {
+        self.output(output).ok()?.columns.as_deref()
+    }
+
     /// Whether the first dimension of every input and output is dynamic, so that it may stand for rows.
     pub fn has_rows(&self) -> bool {
         !self.inputs.is_empty()
@@ -148,7 +155,12 @@ fn check_tensor<'a>(
     tensor: &Tensor,
     symbols: &mut HashMap<&'a str, usize>,
 ) -> Result<()> {
-    let TensorSpec { name, dtype, dims } = spec;
+    let TensorSpec {
+        name,
+        dtype,
+        dims,
+        columns: _,
+    } = spec;
     if tensor.dtype() != *dtype {
         return Err(Error::invalid(format!(
             "input '{name}': expected datatype {dtype}, got {}",
@@ -213,6 +225,7 @@ mod tests {
             name: name.into(),
             dtype: DataType::Fp32,
             dims: Some(dims),
+            columns: None,
         }
     }
 

@@ -39,6 +39,10 @@ pub struct GraphProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
     #[prost(string, tag = "3")]
     pub name: String,
     #[prost(string, tag = "4")]
