@@ -6,6 +6,7 @@ mod drain;
 mod elements;
 mod headers;
 mod health;
+mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
