@@ -139,7 +139,7 @@ fn as_json(file: &OnnxFile, verdict: &Result<()>, example: &str) -> Value {
         let mut tensor =
             json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() });
         if let Some(columns) = &spec.columns {
-            tensor["columns"] = json!(columns);
+            tensor["columns"] = columns.iter().map(String::as_str).collect();
         }
         tensor
     };

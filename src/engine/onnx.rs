@@ -2,7 +2,8 @@
 
 mod proto;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use prost::Message;
 
@@ -156,11 +157,12 @@ fn signature(graph: &GraphProto) -> Result<Signature> {
         .filter(|input| !is_weight(&input.name))
         .map(|input| spec("input", input).map_err(|error| with_reader(error, graph, &input.name)));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let columns = zip_map_columns(graph);
     let outputs = graph
         .output
         .iter()
-        .map(|output| match zip_map(graph, &output.name) {
-            Some(node) => Ok(labelled(&output.name, node, &inputs)),
+        .map(|output| match columns.get(output.name.as_str()) {
+            Some(columns) => Ok(labelled(&output.name, columns.clone(), &inputs)),
             None => spec("output", output),
         });
     Ok(Signature {
@@ -185,22 +187,23 @@ fn with_reader(error: Error, graph: &GraphProto, input: &str) -> Error {
     ))
 }
 
-/// The ZipMap that gives out this output of the graph.
-fn zip_map<'a>(graph: &'a GraphProto, output: &str) -> Option<&'a NodeProto> {
-    graph.node.iter().find(|node| {
-        operator(&node.domain, &node.op_type) == "ai.onnx.ml.ZipMap"
-            && node.output.iter().any(|name| name == output)
-    })
+/// The keys of every ZipMap, by the name of its output.
+fn zip_map_columns(graph: &GraphProto) -> HashMap<&str, Arc<[String]>> {
+    let is_zip_map = |node: &&NodeProto| node.op_type == "ZipMap" && node.domain == "ai.onnx.ml";
+    let nodes = graph.node.iter().filter(is_zip_map);
+    let named = nodes.filter_map(|node| {
+        let keys = node.attribute.iter().flat_map(|keys| {
+            let texts = keys.strings.iter();
+            let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+            texts.chain(keys.ints.iter().map(i64::to_string))
+        });
+        Some((node.output.first()?.as_str(), keys.collect()))
+    });
+    named.collect()
 }
 
 /// What a ZipMap gives out: in place of a sequence of maps a tensor whose columns have the keys as names.
-fn labelled(name: &str, node: &NodeProto, inputs: &[TensorSpec]) -> TensorSpec {
-    let lists = node.attribute.iter().flat_map(|list| {
-        let texts = list.strings.iter();
-        let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
-        texts.chain(list.ints.iter().map(i64::to_string))
-    });
-    let columns: Vec<_> = lists.collect();
+fn labelled(name: &str, columns: Arc<[String]>, inputs: &[TensorSpec]) -> TensorSpec {
     let rows = match inputs.first().and_then(|input| input.dims.as_deref()) {
         Some([rows @ Dim::Dynamic(_), ..]) => rows.clone(),
         _ => Dim::Dynamic(None),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::dtype::DataType;
 use super::shape::Dims;
@@ -41,7 +42,7 @@ pub struct TensorSpec {
     /// `None` where the model does not even fix the rank.
     pub dims: Option<Vec<Dim>>,
     /// What the columns of a `[rows, columns]` output are called, where the model names them.
-    pub columns: Option<Vec<String>>,
+    pub columns: Option<Arc<[String]>>,
 }
 
 impl TensorSpec {

@@ -150,6 +150,11 @@ def of_map(operator, key, value, **attributes):
     return with_types(operator, inputs, outputs, attributes)
 
 
+def without_inputs(model):
+    del model.graph.node[0].input[:]
+    return model
+
+
 def with_types(operator, inputs, outputs, attributes):
     node = helper.make_node(operator, ["X"], ["Y"], domain="ai.onnx.ml", **attributes)
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
@@ -207,6 +212,7 @@ REFUSED = {
         "1 texts for 2 numbers",
     ),
     "names for other columns": (one_node("ZipMap", classlabels_strings=["a", "b"]), "3 columns for 2 class labels"),
+    "no inputs": (without_inputs(one_node("Normalizer")), "the node has no inputs"),
     "no names for columns": (one_node("ZipMap"), "exactly one of"),
 }
 

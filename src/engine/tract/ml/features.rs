@@ -176,7 +176,7 @@ impl Operator for Imputer {
     }
 }
 
-/// 1 above the threshold, else 0.
+/// 1 above the threshold, else 0; NaN is not above it, where ONNX Runtime fails the request.
 #[derive(Debug)]
 struct Binarizer {
     threshold: f32,

@@ -21,7 +21,7 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
         1
     }
 
-    /// What comes out of inputs of these types and shapes.
+    /// What comes out of inputs, at least one, of these types and shapes.
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>>;
 
     /// Computes the outputs.
@@ -63,6 +63,7 @@ impl Expansion for Host {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         check_output_arity(outputs, self.0.outputs())?;
+        ensure!(!inputs.is_empty(), "the node has no inputs");
         let types = inputs.iter().map(|input| &input.datum_type);
         solver.given_all(types, move |solver, types| {
             let shapes = inputs.iter().map(|input| &input.shape);
