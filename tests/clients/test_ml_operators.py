@@ -304,6 +304,11 @@ TENSORS = [
 ]
 
 
+def tensor(name, values, kind):
+    values = [value.encode() if kind == "BYTES" else value for value in values]
+    return helper.make_tensor(name, TYPES[kind][0], [len(values)], values)
+
+
 def unlabelled(kind, shape):
     if kind == "BYTES":
         return texts(shape)
@@ -325,9 +330,6 @@ def label_encoders():
         attributes = {"keys_floats": [float("nan"), 0.0], "values_int64s": [1, 2]}
         yield f"labels_{opset}_nan", Case("LabelEncoder", inputs, [("Y", "INT64")], opset=opset, **attributes)
     for (key, value), with_default in product(TENSORS, [False, True]):
-        def tensor(name, values, kind):
-            return helper.make_tensor(name, TYPES[kind][0], [len(values)], [v.encode() if kind == "BYTES" else v for v in values])
-
         attributes = {"keys_tensor": tensor("k", KEYS[key], key), "values_tensor": tensor("v", VALUES[value], value)}
         if with_default:
             attributes["default_tensor"] = tensor("d", VALUES[value][2:3], value)

@@ -9,6 +9,7 @@ mod forest;
 pub mod host;
 mod index;
 mod label_encoder;
+mod lanes;
 mod linear;
 mod normalizer;
 mod one_hot;

@@ -7,7 +7,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::classes::Classes;
 use super::host::{Fact, Host, Operator, Rows, output, rows_of_exactly};
-use super::scores::{PostTransform, dot, first_largest};
+use super::lanes::dot;
+use super::scores::{PostTransform, first_largest};
 
 /// Registers the operators.
 pub fn register(operators: &mut OnnxOpRegister) {

@@ -79,25 +79,10 @@ fn softmax(scores: &mut [f32], left_out: impl Fn(f32) -> bool) {
     scores.iter_mut().for_each(|score| *score /= sum);
 }
 
-/// The index of the largest score, the first of equals.
-pub fn first_largest(scores: &[f32]) -> usize {
+/// The index of the largest, the first of equals.
+pub fn first_largest<T: PartialOrd>(scores: &[T]) -> usize {
     let larger = |best: usize, at: usize| if scores[at] > scores[best] { at } else { best };
     (0..scores.len()).fold(0, larger)
-}
-
-/// The sum of the products, in lanes that the compiler can keep in vector registers.
-pub fn dot(left: &[f32], right: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut sums = [0.0f32; LANES];
-    let (left, left_rest) = left.as_chunks::<LANES>();
-    let (right, right_rest) = right.as_chunks::<LANES>();
-    for (left, right) in left.iter().zip(right) {
-        for lane in 0..LANES {
-            sums[lane] += left[lane] * right[lane];
-        }
-    }
-    let rest = left_rest.iter().zip(right_rest);
-    sums.iter().sum::<f32>() + rest.map(|(left, right)| left * right).sum::<f32>()
 }
 
 /// 1 / (1 + e^-x), computed so that it keeps its precision on both sides.

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::classes::Classes;
 use super::super::host::{Fact, Operator, Rows, output, rows_of_exactly};
-use super::super::scores::PostTransform;
+use super::super::scores::{PostTransform, first_largest};
 use super::linear::Linear;
 use super::pairs::Pairs;
 use super::probability::{Coupling, Platt};
@@ -26,11 +26,8 @@ enum Method {
     Linear(Linear),
 }
 
-/// A row's winner and scores, one row after the other.
-trait Decide {
-    /// Writes a row's scores and returns the class that wins.
-    fn decide(&mut self, row: &[f32], scores: &mut [f32]) -> usize;
-}
+/// Writes a row's scores and returns the class that wins.
+type Decide<'a> = Box<dyn FnMut(&[f32], &mut [f32]) -> usize + 'a>;
 
 impl SvmClassifier {
     /// Reads a node.
@@ -76,19 +73,21 @@ impl SvmClassifier {
         }
     }
 
-    fn decider(&self) -> Box<dyn Decide + '_> {
+    fn decider(&self) -> Decide<'_> {
         match &self.method {
-            Method::Voting { pairs, platt } => Box::new(Votes {
-                pairs,
-                platt: platt
-                    .as_ref()
-                    .map(|platt| (platt, Coupling::new(self.classes.count()))),
-                post_transform: self.post_transform,
-                similarities: vec![0.0; pairs.vectors.count],
-                scores: vec![0.0; pairs.count()],
-                votes: vec![0; self.classes.count()],
-            }),
-            Method::Linear(linear) => Box::new(move |row: &[f32], scores: &mut [f32]| {
+            Method::Voting { pairs, platt } => {
+                let coupled = |platt| (platt, Coupling::new(self.classes.count()));
+                let mut votes = Votes {
+                    pairs,
+                    platt: platt.as_ref().map(coupled),
+                    post_transform: self.post_transform,
+                    similarities: vec![0.0; pairs.vectors.count],
+                    scores: vec![0.0; pairs.count()],
+                    votes: vec![0; self.classes.count()],
+                };
+                Box::new(move |row, scores| votes.decide(row, scores))
+            }
+            Method::Linear(linear) => Box::new(move |row, scores| {
                 let winner = linear.decide(row, scores);
                 self.post_transform.apply_to_targets(scores);
                 winner
@@ -117,21 +116,13 @@ impl Operator for SvmClassifier {
         let rows = Rows::read(&inputs[0], self.features())?;
         let shown = self.shown();
         let mut scores = vec![0.0; rows.count * shown];
-        let mut decider = self.decider();
+        let mut decide = self.decider();
         let pairs = rows.each()?.zip(scores.chunks_exact_mut(shown));
-        let winners: Vec<_> = pairs
-            .map(|(row, scores)| decider.decide(row, scores))
-            .collect();
+        let winners: Vec<_> = pairs.map(|(row, scores)| decide(row, scores)).collect();
         Ok(tvec![
             self.classes.pick(&winners)?.into_tvalue(),
             output(&[rows.count, shown], scores)?
         ])
-    }
-}
-
-impl<F: FnMut(&[f32], &mut [f32]) -> usize> Decide for F {
-    fn decide(&mut self, row: &[f32], scores: &mut [f32]) -> usize {
-        self(row, scores)
     }
 }
 
@@ -145,7 +136,7 @@ struct Votes<'a> {
     votes: Vec<u32>,
 }
 
-impl Decide for Votes<'_> {
+impl Votes<'_> {
     fn decide(&mut self, row: &[f32], shown: &mut [f32]) -> usize {
         let Votes {
             pairs,
@@ -171,13 +162,6 @@ impl Decide for Votes<'_> {
                 post_transform.apply(shown);
             }
         }
-        let more = |best: usize, class: usize| {
-            if votes[class] > votes[best] {
-                class
-            } else {
-                best
-            }
-        };
-        (0..votes.len()).fold(0, more)
+        first_largest(votes)
     }
 }

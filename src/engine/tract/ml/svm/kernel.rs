@@ -3,7 +3,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::scores::dot;
+use super::super::lanes::{dot, squared_distance};
 
 /// The attributes `kernel_type` and `kernel_params`.
 #[derive(Debug, Clone, Copy)]
@@ -57,22 +57,6 @@ impl Kernel {
             Kernel::Sigmoid { gamma, coef0 } => (gamma * dot(row, vector) + coef0).tanh(),
         }
     }
-}
-
-/// The sum of the squared differences, in lanes that the compiler can keep in vector registers.
-fn squared_distance(left: &[f32], right: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let square = |left: f32, right: f32| (left - right) * (left - right);
-    let mut sums = [0.0f32; LANES];
-    let (left, left_rest) = left.as_chunks::<LANES>();
-    let (right, right_rest) = right.as_chunks::<LANES>();
-    for (left, right) in left.iter().zip(right) {
-        for lane in 0..LANES {
-            sums[lane] += square(left[lane], right[lane]);
-        }
-    }
-    let rest = left_rest.iter().zip(right_rest);
-    sums.iter().sum::<f32>() + rest.map(|(left, right)| square(*left, *right)).sum::<f32>()
 }
 
 /// The support vectors and the kernel that compares rows with them.

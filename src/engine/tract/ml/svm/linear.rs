@@ -3,7 +3,8 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::scores::{dot, first_largest};
+use super::super::lanes::dot;
+use super::super::scores::first_largest;
 
 /// One weighted sum of the features for each class.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::host::{Fact, Operator, Rows, output, rows_of_exactly};
-use super::super::scores::dot;
+use super::super::lanes::dot;
 use super::kernel::SupportVectors;
 
 #[derive(Debug)]
