@@ -7,6 +7,7 @@ mod elements;
 mod fuzz;
 mod headers;
 mod health;
+mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
