@@ -146,7 +146,7 @@ fn load(
     let engine = machinery.engine.name();
     for Attempt { what, outcome } in &tried {
         match outcome {
-            Ok(seen) => tracing::debug!(model, version, engine, what, seen, "tried"),
+            Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
             Err(reason) => tracing::info!(
                 model,
                 version,
