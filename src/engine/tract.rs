@@ -119,17 +119,16 @@ impl Model for TractModel {
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
-        let state = self.plan.spawn().map_err(failed)?;
         Ok(Box::new(TractSession {
             signature: self.signature.clone(),
-            state,
+            plan: self.plan.clone(),
         }))
     }
 }
 
 struct TractSession {
     signature: Arc<Signature>,
-    state: TypedSimpleState,
+    plan: Arc<TypedRunnableModel>,
 }
 
 impl Session for TractSession {
@@ -139,7 +138,9 @@ impl Session for TractSession {
             .iter()
             .map(|tensor| Ok(convert::input(tensor)?.into_tvalue()));
         let inputs = inputs.collect::<Result<TVec<TValue>>>()?;
-        let outputs = self.state.run(inputs).map_err(failed)?;
+        // In a state of its own: a state that is used again lets a recurrent layer go on from where the
+        // request before, which may be somebody else's, has left it.
+        let outputs = self.plan.run(inputs).map_err(failed)?;
         let (declared, got) = (self.signature.outputs.len(), outputs.len());
         if declared != got {
             return Err(Error::internal(format!(
