@@ -110,6 +110,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "name": "iris",
                   "version": "2",
                   "state": "ready"
+                },
+                {
+                  "name": "wine",
+                  "version": "1",
+                  "state": "ready"
                 }
               ]
             }"#]],
