@@ -5,8 +5,8 @@
 
 mod convert;
 mod known_wrong;
-mod log_sum_exp;
 mod ml;
+mod ops;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn plan(bytes: &[u8], signature: &Signature) -> TractResult<Arc<TypedRunnableMod
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true);
     ml::register(&mut onnx);
-    log_sum_exp::register(&mut onnx);
+    ops::register(&mut onnx);
     let mut model = onnx.model_for_read(&mut std::io::Cursor::new(bytes))?;
     let mut symbols = Symbols {
         shared_rows: signature.has_rows(),
