@@ -33,7 +33,12 @@ pub struct Host(Arc<dyn Operator>);
 impl Host {
     /// The operator as a node of a graph that is being read.
     pub fn node(operator: impl Operator) -> Box<dyn InferenceOp> {
-        expand(Host(Arc::new(operator)))
+        expand(Host::of(Arc::new(operator)))
+    }
+
+    /// The operator for a graph that is being wired.
+    pub fn of(operator: Arc<dyn Operator>) -> Host {
+        Host(operator)
     }
 }
 
@@ -60,19 +65,7 @@ impl Expansion for Host {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_output_arity(outputs, self.0.outputs())?;
-        let types = inputs.iter().map(|input| &input.datum_type);
-        solver.given_all(types, move |solver, types| {
-            let shapes = inputs.iter().map(|input| &input.shape);
-            solver.given_all(shapes, move |solver, shapes| {
-                let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
-                for (output, (dtype, shape)) in outputs.iter().zip(self.0.output_facts(&facts)?) {
-                    solver.equals(&output.datum_type, dtype)?;
-                    solver.equals(&output.shape, shape)?;
-                }
-                Ok(())
-            })
-        })
+        rules(&*self.0, solver, inputs, outputs)
     }
 
     fn wire(
@@ -83,6 +76,28 @@ impl Expansion for Host {
     ) -> TractResult<TVec<OutletId>> {
         model.wire_node(prefix, self.clone(), inputs)
     }
+}
+
+/// The rules of an operator's types and shapes: known outputs once every input is.
+pub fn rules<'r, 'p: 'r, 's: 'r>(
+    operator: &'s dyn Operator,
+    solver: &mut Solver<'r>,
+    inputs: &'p [TensorProxy],
+    outputs: &'p [TensorProxy],
+) -> InferenceResult {
+    check_output_arity(outputs, operator.outputs())?;
+    let types = inputs.iter().map(|input| &input.datum_type);
+    solver.given_all(types, move |solver, types| {
+        let shapes = inputs.iter().map(|input| &input.shape);
+        solver.given_all(shapes, move |solver, shapes| {
+            let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
+            for (output, (dtype, shape)) in outputs.iter().zip(operator.output_facts(&facts)?) {
+                solver.equals(&output.datum_type, dtype)?;
+                solver.equals(&output.shape, shape)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 impl Op for Host {

@@ -1,10 +1,14 @@
 //! LSTM, GRU and RNN of our own, with every attribute: tract's ignore most of them, and the reverse direction.
+//!
+//! tract's loop is faster, and is taken where it computes the same.
 
 mod activation;
 mod cell;
+mod fast;
 mod sequence;
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use tract_ndarray::{
     Array2, Array3, Array4, ArrayView1, ArrayView3, Axis, Ix1, Ix3, LinalgScalar, s,
@@ -17,21 +21,58 @@ use tract_onnx::tract_hir::internal::*;
 use self::activation::Activation;
 use self::cell::{Cell, State, Weights};
 use self::sequence::Sequences;
-use super::super::ml::host::{Fact, Host, Operator};
+use super::super::ml::host::{Fact, Host, Operator, rules};
 use super::present::Present;
 
 /// Registers the operators; they replace tract's.
 pub fn register(onnx: &mut Onnx) {
     let register = &mut onnx.op_register;
-    register.insert("LSTM", |_, node| {
-        Ok((Host::node(Recurrent::read(Kind::Lstm, node)?), vec![]))
-    });
-    register.insert("GRU", |_, node| {
-        Ok((Host::node(Recurrent::read(Kind::Gru, node)?), vec![]))
-    });
-    register.insert("RNN", |_, node| {
-        Ok((Host::node(Recurrent::read(Kind::Rnn, node)?), vec![]))
-    });
+    register.insert("LSTM", |_, node| Layer::node(Kind::Lstm, node));
+    register.insert("GRU", |_, node| Layer::node(Kind::Gru, node));
+    register.insert("RNN", |_, node| Layer::node(Kind::Rnn, node));
+}
+
+/// A layer in a graph that is being read: tract's loop where it is plain, else our own operator.
+#[derive(Debug, Clone)]
+struct Layer(Arc<Recurrent>);
+
+impl Layer {
+    fn node(kind: Kind, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+        let layer = Layer(Arc::new(Recurrent::read(kind, node)?));
+        Ok((expand(layer), vec![]))
+    }
+}
+
+impl Expansion for Layer {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        Ok(self.0.outputs())
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        rules(&*self.0, solver, inputs, outputs)
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let (x, r) = (model.outlet_fact(inputs[X])?, model.outlet_fact(inputs[R])?);
+        match fast::is_plain(&self.0, x, r) {
+            true => fast::wire(&self.0, prefix, model, inputs),
+            false => model.wire_node(prefix, Host::of(self.0.clone()), inputs),
+        }
+    }
 }
 
 /// The floats that a layer computes with.
@@ -193,6 +234,38 @@ impl Recurrent {
         Ok(Some(row.into_dimensionality::<Ix1>()?))
     }
 
+    /// Compares what is known of the inputs' shapes with what they must be.
+    fn check(
+        &self,
+        inputs: &[Fact],
+        [count, rows, features, width]: [&TDim; 4],
+    ) -> TractResult<()> {
+        let gates = width.clone() * self.kind().gates();
+        let state = match self.batch_first {
+            true => vec![rows.clone(), count.clone(), width.clone()],
+            false => vec![count.clone(), rows.clone(), width.clone()],
+        };
+        for position in self.inputs.positions().filter(|position| *position != X) {
+            let expected = match position {
+                W => vec![count.clone(), gates.clone(), features.clone()],
+                R => vec![count.clone(), gates.clone(), width.clone()],
+                B => vec![count.clone(), gates.clone() * 2],
+                SEQUENCE_LENS => vec![rows.clone()],
+                P => vec![count.clone(), width.clone() * 3],
+                _ => state.clone(),
+            };
+            let place = self.inputs.get(position);
+            let (_, got) = &inputs[place.context("it is among those that are there")?];
+            let name = INPUTS[position];
+            let differ = |(got, expected): (&TDim, &TDim)| matches!((got.to_usize(), expected.to_usize()), (Ok(got), Ok(expected)) if got != expected);
+            ensure!(
+                got.len() == expected.len() && !got.iter().zip(&expected).any(differ),
+                "{name} has the shape {got:?} instead of {expected:?}"
+            );
+        }
+        Ok(())
+    }
+
     fn lengths(&self, inputs: &[TValue], steps: usize, rows: usize) -> TractResult<Vec<usize>> {
         let Some(place) = self.inputs.get(SEQUENCE_LENS) else {
             return Ok(vec![steps; rows]);
@@ -338,6 +411,7 @@ impl Operator for Recurrent {
             false => (&x[0], &x[1], &r[2]),
         };
         let count = &self.directions.len().to_dim();
+        self.check(inputs, [count, rows, &x[2], width])?;
         let shape = |output| match (output, self.batch_first) {
             (0, false) => tvec![steps, count, rows, width],
             (0, true) => tvec![rows, steps, count, width],

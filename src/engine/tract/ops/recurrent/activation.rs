@@ -48,7 +48,7 @@ impl Activation {
         betas: &mut impl Iterator<Item = f32>,
     ) -> TractResult<Activation> {
         // ONNX and ONNX Runtime disagree about the values of parameters that are left out, where none is given here.
-        let mut parameter = |kind: &str, from: &mut dyn Iterator<Item = f32>, default| {
+        let parameter = |kind: &str, from: &mut dyn Iterator<Item = f32>, default| {
             let given = from.next().or(default);
             given.with_context(|| format!("the activation function {name} needs its {kind}"))
         };

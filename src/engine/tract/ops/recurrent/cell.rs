@@ -34,6 +34,13 @@ pub struct State<T> {
 }
 
 impl Cell {
+    pub fn has_default_activations(&self) -> bool {
+        let (names, none) = (self.kind.activations(), &[]);
+        let defaults = names.iter().map(|name| name.to_string());
+        let defaults = Activation::read_all(&defaults.collect::<Vec<_>>(), none, none);
+        defaults.is_ok_and(|defaults| defaults == self.activations)
+    }
+
     /// The bias that is added to the inputs' products before anything else.
     pub fn early_bias<T: Real>(&self, weights: &Weights<T>) -> Option<tract_ndarray::Array1<T>> {
         let (input, recurrent) = weights.bias?;
