@@ -65,7 +65,7 @@ impl Expansion for Host {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        rules(&*self.0, solver, inputs, outputs)
+        rules(self.0.clone(), solver, inputs, outputs)
     }
 
     fn wire(
@@ -79,8 +79,8 @@ impl Expansion for Host {
 }
 
 /// The rules of an operator's types and shapes: known outputs once every input is.
-pub fn rules<'r, 'p: 'r, 's: 'r>(
-    operator: &'s dyn Operator,
+pub fn rules<'r, 'p: 'r>(
+    operator: Arc<dyn Operator>,
     solver: &mut Solver<'r>,
     inputs: &'p [TensorProxy],
     outputs: &'p [TensorProxy],
@@ -88,6 +88,7 @@ pub fn rules<'r, 'p: 'r, 's: 'r>(
     check_output_arity(outputs, operator.outputs())?;
     let types = inputs.iter().map(|input| &input.datum_type);
     solver.given_all(types, move |solver, types| {
+        let operator = operator.clone();
         let shapes = inputs.iter().map(|input| &input.shape);
         solver.given_all(shapes, move |solver, shapes| {
             let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();

@@ -8,12 +8,33 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Fact, Host, Operator};
+use super::deferred::{self, Deferred};
+use super::present::Present;
 
 /// Registers the operator; it replaces tract's.
 pub fn register(onnx: &mut Onnx) {
-    onnx.op_register.insert("ReduceLogSumExp", |_, node| {
-        Ok((Host::node(ReduceLogSumExp::read(node)?), vec![]))
-    });
+    onnx.op_register
+        .insert("ReduceLogSumExp", |_, node| Ok((read(node)?, vec![])));
+}
+
+/// Up to operator set 17 the axes are an attribute, then an input.
+fn read(node: &NodeProto) -> TractResult<Box<dyn InferenceOp>> {
+    let keep_dims = node.get_attr_opt::<i64>("keepdims")?.unwrap_or(1) != 0;
+    let keep_all = node.get_attr_opt::<i64>("noop_with_empty_axes")? == Some(1);
+    let reduction = move |axes: Option<Vec<i64>>| ReduceLogSumExp {
+        axes: match axes {
+            Some(axes) if axes.is_empty() && !keep_all => None,
+            None if keep_all => Some(vec![]),
+            axes => axes,
+        },
+        keep_dims,
+    };
+    if Present::of(&node.input).get(1).is_none() {
+        return Ok(Host::node(reduction(node.get_attr_opt_vec("axes")?)));
+    }
+    Ok(Deferred::node("ReduceLogSumExp", vec![1], move |values| {
+        Ok(reduction(Some(deferred::integers(&values[0])?)))
+    }))
 }
 
 #[derive(Debug)]
@@ -24,33 +45,15 @@ struct ReduceLogSumExp {
 }
 
 impl ReduceLogSumExp {
-    fn read(node: &NodeProto) -> TractResult<ReduceLogSumExp> {
-        ensure!(
-            node.input.iter().filter(|input| !input.is_empty()).count() == 1,
-            "axes as an input (opset 18) are not supported; export with opset 17"
-        );
-        let keep_dims = node.get_attr_opt::<i64>("keepdims")?.unwrap_or(1) != 0;
-        Ok(ReduceLogSumExp {
-            axes: node.get_attr_opt_vec("axes")?,
-            keep_dims,
-        })
-    }
-
     /// The reduced axes of an input of this rank, in order.
     fn axes(&self, rank: usize) -> TractResult<Vec<usize>> {
         let Some(axes) = &self.axes else {
             return Ok((0..rank).collect());
         };
-        let positive = |axis: &i64| if *axis < 0 { axis + rank as i64 } else { *axis };
-        let mut axes: Vec<usize> = axes
-            .iter()
-            .map(|axis| usize::try_from(positive(axis)))
-            .collect::<Result<_, _>>()?;
+        let axes = axes.iter().map(|axis| deferred::axis(*axis, rank));
+        let mut axes = axes.collect::<TractResult<Vec<_>>>()?;
         axes.sort_unstable();
-        ensure!(
-            axes.iter().all(|axis| *axis < rank),
-            "axes {axes:?} of an input with {rank} dimensions"
-        );
+        axes.dedup();
         Ok(axes)
     }
 

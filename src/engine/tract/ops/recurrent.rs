@@ -58,7 +58,7 @@ impl Expansion for Layer {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        rules(&*self.0, solver, inputs, outputs)
+        rules(self.0.clone(), solver, inputs, outputs)
     }
 
     fn wire(
