@@ -1,9 +1,13 @@
 //! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
+mod attention;
 mod bits;
 mod builtin;
+mod col2im;
+mod compress;
 mod deferred;
-mod log_sum_exp;
+mod det;
+mod frame;
 mod one_hot;
 mod pick;
 mod pointwise;
@@ -11,17 +15,29 @@ mod pool;
 mod present;
 mod quantised;
 mod recurrent;
+mod reduce;
+mod reverse_sequence;
+mod unique;
+mod upsample;
 mod window;
 
 use tract_onnx::Onnx;
 
 /// Registers them; they replace tract's of the same name.
 pub fn register(onnx: &mut Onnx) {
+    attention::register(onnx);
     bits::register(onnx);
-    log_sum_exp::register(onnx);
+    col2im::register(onnx);
+    compress::register(onnx);
+    det::register(onnx);
+    frame::register(onnx);
     one_hot::register(onnx);
     pointwise::register(onnx);
     pool::register(onnx);
     quantised::register(onnx);
     recurrent::register(onnx);
+    reduce::register(onnx);
+    reverse_sequence::register(onnx);
+    unique::register(onnx);
+    upsample::register(onnx);
 }
