@@ -5,6 +5,7 @@ pub mod health;
 pub mod inspect;
 pub mod predict;
 pub mod serve;
+pub mod try_load;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::config::load::Sources;
+use crate::serving::trial;
 
 /// The configuration is not valid (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -39,6 +41,8 @@ enum Command {
     Health(health::Health),
     /// Print the effective configuration and where each value comes from
     Config(Settings),
+    #[command(name = trial::COMMAND, hide = true)]
+    TryLoad(try_load::TryLoad),
 }
 
 /// The settings that have a flag; all others come from the file or the environment.
@@ -97,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Config(settings) => config::run(settings),
+        Command::TryLoad(command) => command.run(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! what came; what only the operator may see travels as the source and goes to the log.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// What went wrong, in terms that every protocol can express.
@@ -139,6 +140,17 @@ impl Error {
         }
         text
     }
+}
+
+/// Runs what an engine does and turns a panic into an error that says `when` it came.
+pub fn guarded<T>(when: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |panic: Box<dyn Any + Send>| {
+        let text = panic_text(&*panic);
+        Err(Error::internal(format!(
+            "the engine panicked {when}: {text}"
+        )))
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
 }
 
 /// What a panic says, for the log.

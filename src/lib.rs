@@ -9,11 +9,12 @@
 //! 3  engine ‖ repository              how a model runs ‖ what is in storage
 //! 2  oip · telemetry · shutdown       JSON form of tensors · metrics and logs · signals and drain
 //! 1  tensor ‖ config                  vocabulary ‖ settings: no async, no sockets
-//! 0  error                            Error and its closed ErrorKind
+//! 0  error ‖ allocator                Error and its closed ErrorKind ‖ memory with a bound
 //! ```
 //!
 //! `tests/tidy.rs` proves that nothing imports upwards or sideways.
 
+pub mod allocator;
 pub mod error;
 
 pub mod config;

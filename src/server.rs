@@ -21,6 +21,7 @@ use crate::serving::budget::ComputeBudget;
 use crate::serving::deployment::Machinery;
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
+use crate::serving::trial::Trial;
 use crate::shutdown::{self, Phase, ShutdownControl, Stop};
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging::milliseconds;
@@ -98,6 +99,7 @@ impl Server {
             budget,
             queue_rows: inference.queue_rows,
             load_timeout: inference.load_timeout,
+            trial: None,
         };
         let reconciler = Reconciler {
             path: repository.path,
@@ -117,6 +119,12 @@ impl Server {
             drain_delay,
             request_timeout,
         })
+    }
+
+    /// The same server, which tries models out with this program before it loads them: onnxd itself.
+    pub fn with_trial(mut self, program: PathBuf) -> Server {
+        self.reconciler.machinery.trial = Some(Trial::new(program));
+        self
     }
 
     /// The address that it listens on.

@@ -8,3 +8,4 @@ pub mod lane;
 pub mod pace;
 pub mod reconcile;
 pub mod registry;
+pub mod trial;

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use source::Source;
 
 /// Every room with its floor, bottom-up. A room imports from lower floors and from itself.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
+    ("allocator", 0),
     ("error", 0),
     ("config", 1),
     ("tensor", 1),

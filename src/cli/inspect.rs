@@ -1,6 +1,5 @@
 //! `onnxd inspect`: what a model takes and gives, whether it loads, and a request that it accepts.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use super::finish;
 use crate::engine::onnx::OnnxFile;
 use crate::engine::tract::TractEngine;
 use crate::engine::{Attempt, Engine, ModelSource};
-use crate::error::{Error, Result};
+use crate::error::{Result, guarded};
 use crate::oip::example;
 use crate::serving::joining;
 use crate::tensor::sample::Sample;
@@ -123,12 +122,10 @@ impl Verdict {
     fn find(source: &ModelSource) -> Verdict {
         let engine = TractEngine::default();
         let mut tried = Vec::new();
-        let load = AssertUnwindSafe(|| {
+        let found = guarded("while loading", || {
             let model = engine.load(source, &mut tried)?;
             Ok((model.sample(), joining::prove(&*model)))
         });
-        let found =
-            catch_unwind(load).unwrap_or_else(|_| Err(Error::internal("the engine panicked")));
         let engine = engine.name();
         match found {
             Ok((sample, joins)) => Verdict {

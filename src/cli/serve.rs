@@ -1,8 +1,10 @@
 //! `onnxd serve`: the server, from configuration to exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::{Settings, finish};
+use crate::allocator;
 use crate::config::Config;
 use crate::engine::tract::TractEngine;
 use crate::error::{Error, Result};
@@ -12,9 +14,13 @@ use crate::shutdown::Signals;
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::process;
 
 /// Short runs take place on async threads, but never on the last one, which is left for probes.
 const LEAST_ASYNC_THREADS: usize = 2;
+
+/// How much of the memory that there is the large allocations may take, in tenths; the rest is for small ones.
+const LARGE_TENTHS: usize = 9;
 
 /// Serves until a signal asks to stop, then drains.
 pub fn run(settings: Settings) -> ExitCode {
@@ -26,6 +32,9 @@ pub fn run(settings: Settings) -> ExitCode {
         Ok(log) => log,
         Err(error) => return finish(Err(error)),
     };
+    if let Some(bytes) = process::total_bytes().and_then(|bytes| usize::try_from(bytes).ok()) {
+        allocator::set_limit(bytes / 10 * LARGE_TENTHS);
+    }
     let metrics = Metrics::new();
     let writer = log.writer.clone();
     metrics.count_dropped_log_lines(move || writer.dropped_lines());
@@ -54,12 +63,12 @@ pub fn run(settings: Settings) -> ExitCode {
 async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
     let mut signals = Signals::listen()
         .map_err(|error| Error::internal("cannot listen to signals").with_source(error))?;
-    let server = Server::build_with(
-        config,
-        std::sync::Arc::new(TractEngine::new(metrics.plan_cache())),
-        metrics,
-    )
-    .await?;
+    let engine = Arc::new(TractEngine::new(metrics.plan_cache()));
+    let mut server = Server::build_with(config, engine, metrics).await?;
+    match std::env::current_exe() {
+        Ok(program) => server = server.with_trial(program),
+        Err(error) => tracing::warn!(reason = %error, "models are loaded without a trial"),
+    }
     tracing::info!(
         version = VERSION,
         address = %server.address(),

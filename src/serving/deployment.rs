@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::budget::ComputeBudget;
 use super::joining;
 use super::lane::{Completed, Lane, LaneConfig};
+use super::trial::Trial;
 use crate::engine::{Attempt, Engine, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::{ModelFiles, Version};
@@ -47,6 +48,8 @@ pub struct Machinery {
     pub queue_rows: usize,
     /// How long loading one version may take.
     pub load_timeout: Duration,
+    /// Loads each version in a process of its own first.
+    pub trial: Option<Trial>,
 }
 
 impl Deployment {
@@ -110,7 +113,7 @@ impl Deployment {
 
     /// Why running requests joined would not give what running them apart gives, if so.
     pub fn joins(&self) -> Result<(), &str> {
-        self.joins.as_ref().map(|()| ()).map_err(String::as_str)
+        self.joins.as_ref().copied().map_err(String::as_str)
     }
 
     /// What the model takes and gives.

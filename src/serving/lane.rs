@@ -5,7 +5,6 @@
 //! where the request is. Either way it needs a permit of the budget, is counted alike, and stands behind
 //! `catch_unwind`: a panic costs its own request and nothing else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
 use super::pace::{Pace, Size};
 use crate::engine::{Model, Session};
-use crate::error::{Error, ErrorKind, Result, panic_text};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::signature::CheckedInputs;
 use crate::tensor::value::Tensor;
@@ -343,7 +342,7 @@ impl Shared {
 
     /// A session that panicked cannot be trusted and is not given back; the next run makes a fresh one.
     fn run_guarded(&self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
-        let run = AssertUnwindSafe(|| {
+        guarded("while running", || {
             let idle = self.sessions().pop();
             let mut session = match idle {
                 Some(session) => session,
@@ -352,12 +351,6 @@ impl Shared {
             let result = session.run(inputs);
             self.give_back(session);
             result
-        });
-        catch_unwind(run).unwrap_or_else(|panic| {
-            Err(Error::internal(format!(
-                "the engine panicked: {}",
-                panic_text(&*panic)
-            )))
         })
     }
 

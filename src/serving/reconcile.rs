@@ -1,9 +1,7 @@
 //! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and shows
 //! every step in the registry.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -11,14 +9,15 @@ use std::time::Instant;
 
 use super::deployment::{Deployment, Machinery};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
+use super::trial::TimedOut;
 use crate::config::ModelsConfig;
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, Result, guarded};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
 use crate::telemetry::logging::milliseconds;
 
 /// The stack of a thread that loads: graphs can be deep, and what is not used costs nothing.
-const LOADER_STACK_BYTES: usize = 64 << 20;
+pub const LOADER_STACK_BYTES: usize = 64 << 20;
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -167,20 +166,30 @@ impl Reconciler {
         version: Version,
         files: &ModelFiles,
     ) -> Result<Deployment> {
+        let Machinery {
+            trial,
+            load_timeout,
+            metrics,
+            ..
+        } = &self.machinery;
+        let deadline = Instant::now() + *load_timeout;
+        let given_up = || {
+            metrics.load_abandoned(name, &version.to_string());
+            Error::unavailable(format!(
+                "loading took longer than inference.load_timeout_ms ({} ms) and was given up",
+                load_timeout.as_millis()
+            ))
+        };
+        if let (Some(trial), Some(path)) = (trial, files.versions.get(&version)) {
+            trial.run(path, deadline)?.map_err(|TimedOut| given_up())?;
+        }
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {
             let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());
             move || {
-                let load =
-                    AssertUnwindSafe(|| Deployment::load(&machinery, &name, version, &files));
-                let panicked = |panic: Box<dyn Any + Send>| {
-                    Err(Error::internal(format!(
-                        "the engine panicked while loading: {}",
-                        panic_text(&*panic)
-                    )))
-                };
+                let load = || Deployment::load(&machinery, &name, version, &files);
                 // Nobody listens any more once the load was given up.
-                let _ = reply.send(catch_unwind(load).unwrap_or_else(panicked));
+                let _ = reply.send(guarded("while loading", load));
             }
         };
         let thread = thread::Builder::new()
@@ -189,16 +198,10 @@ impl Reconciler {
         let unstarted =
             |error| Error::internal("a loading thread did not start").with_source(error);
         thread.spawn(load).map_err(unstarted)?;
-        let timeout = self.machinery.load_timeout;
-        loaded.recv_timeout(timeout).unwrap_or_else(|_| {
-            self.machinery
-                .metrics
-                .load_abandoned(name, &version.to_string());
-            Err(Error::unavailable(format!(
-                "loading took longer than inference.load_timeout_ms ({} ms) and was given up",
-                timeout.as_millis()
-            )))
-        })
+        let left = deadline.saturating_duration_since(Instant::now());
+        loaded
+            .recv_timeout(left)
+            .unwrap_or_else(|_| Err(given_up()))
     }
 
     fn show(&self, name: &str, states: Vec<(Version, VersionState)>) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use super::cgroup::Cgroup;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The CPU time that all threads have used, user and system together, to the nanosecond.
@@ -17,6 +18,35 @@ pub fn resident_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The bytes of memory that the process could still take: what the machine has available, and what its control group
+/// leaves it.
+pub fn available_bytes() -> Option<u64> {
+    let left = |group: Cgroup| {
+        let limit = group.memory_limit_bytes()?;
+        Some(limit.saturating_sub(group.memory_usage_bytes()?))
+    };
+    [
+        meminfo("MemAvailable:"),
+        Cgroup::of_process().and_then(left),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+}
+
+/// The bytes of memory that there are for the process at all.
+pub fn total_bytes() -> Option<u64> {
+    let limit = Cgroup::of_process().and_then(|group| group.memory_limit_bytes());
+    [meminfo("MemTotal:"), limit].into_iter().flatten().min()
+}
+
+fn meminfo(field: &str) -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find(|line| line.starts_with(field))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 /// How many file descriptors are open.

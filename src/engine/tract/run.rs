@@ -1,27 +1,19 @@
 //! Runs a plan: request in, tract's tensors, request out.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tract_onnx::prelude::*;
 
 use super::convert;
 use super::graph::Plan;
 use super::message;
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, Result, guarded};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor as WireTensor;
 
 /// Runs a plan behind a guard, for trying it out.
 pub fn once(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result<()> {
-    let run = || run(plan, signature, inputs).map(|_| ());
-    let panicked = |panic: Box<dyn Any + Send>| {
-        Err(Error::internal(format!(
-            "tract panicked: {}",
-            panic_text(&*panic)
-        )))
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
+    guarded("while it was tried", || {
+        run(plan, signature, inputs).map(|_| ())
+    })
 }
 
 /// Runs a plan.

@@ -1,0 +1,127 @@
+//! The allocator with a bound: what the machine cannot hold is refused, before the kernel ends the whole process.
+//!
+//! Only large allocations are counted, which are tensors and files; the small ones cost nothing more. A refused tensor
+//! is a panic that costs its own request or load; a refused `Vec` still ends the process, as running out of memory does.
+#![expect(
+    unsafe_code,
+    reason = "GlobalAlloc is an unsafe trait; every call is handed on unchanged to the allocator within"
+)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// From how many bytes on an allocation is counted.
+const LARGE: usize = 1 << 20;
+
+/// The bytes of large allocations that are held, and how many may be.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// An allocator that refuses large allocations beyond the limit.
+pub struct Bounded<A>(pub A);
+
+/// Sets how many bytes the large allocations of this process may take together.
+pub fn set_limit(bytes: usize) {
+    LIMIT.store(bytes, Ordering::Relaxed);
+}
+
+fn reserve(bytes: usize) -> bool {
+    let held = HELD.fetch_add(bytes, Ordering::Relaxed);
+    let fits = held
+        .checked_add(bytes)
+        .is_some_and(|held| held <= LIMIT.load(Ordering::Relaxed));
+    if !fits {
+        release(bytes);
+    }
+    fits
+}
+
+fn release(bytes: usize) {
+    HELD.fetch_sub(bytes, Ordering::Relaxed);
+}
+
+/// What is counted of an allocation of this size.
+fn counted(bytes: usize) -> usize {
+    if bytes < LARGE { 0 } else { bytes }
+}
+
+fn allocate(bytes: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
+    let bytes = counted(bytes);
+    if bytes == 0 {
+        return allocate();
+    }
+    if !reserve(bytes) {
+        return ptr::null_mut();
+    }
+    let allocated = allocate();
+    if allocated.is_null() {
+        release(bytes);
+    }
+    allocated
+}
+
+// SAFETY: the allocator within keeps the trait's promises, and every block is handed to it with the layout and through
+// the method that it was asked for; a null pointer in its place is what the trait allows.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Bounded<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps what the trait asks of `layout`.
+        allocate(layout.size(), || unsafe { self.0.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps what the trait asks of `layout`.
+        allocate(layout.size(), || unsafe { self.0.alloc_zeroed(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller gives back a block of this allocator with its layout.
+        unsafe { self.0.dealloc(block, layout) };
+        release(counted(layout.size()));
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let (before, after) = (counted(layout.size()), counted(size));
+        if after > 0 && !reserve(after) {
+            return ptr::null_mut();
+        }
+        // SAFETY: the caller keeps what the trait asks of the block, its layout and the new size.
+        let moved = unsafe { self.0.realloc(block, layout, size) };
+        release(if moved.is_null() { after } else { before });
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::alloc::System;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_what_is_given_back_makes_place() {
+        let allocator = Bounded(System);
+        let layout = |bytes| Layout::from_size_align(bytes, 8).expect("a small alignment");
+        set_limit(4 * LARGE);
+        // SAFETY: each block is given back once, with the layout that it has by then.
+        unsafe {
+            let first = allocator.alloc(layout(3 * LARGE));
+            assert!(!first.is_null());
+            assert!(allocator.alloc(layout(2 * LARGE)).is_null());
+            assert!(
+                allocator
+                    .realloc(first, layout(3 * LARGE), 5 * LARGE)
+                    .is_null()
+            );
+            let small = allocator.alloc(layout(LARGE - 1));
+            assert!(!small.is_null(), "small ones are not counted");
+            allocator.dealloc(small, layout(LARGE - 1));
+            allocator.dealloc(first, layout(3 * LARGE));
+            let second = allocator.alloc_zeroed(layout(4 * LARGE));
+            assert!(!second.is_null());
+            let second = allocator.realloc(second, layout(4 * LARGE), 16);
+            allocator.dealloc(second, layout(16));
+        }
+        assert_eq!(HELD.load(Ordering::Relaxed), 0);
+        set_limit(usize::MAX);
+    }
+}

@@ -1,0 +1,52 @@
+//! `onnxd try-load`: the trial that the server makes of every model, in a process that may be lost. Not for people.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::finish;
+use crate::allocator;
+use crate::engine::tract::TractEngine;
+use crate::engine::{Engine, ModelSource};
+use crate::error::{Error, Result, guarded};
+use crate::serving::joining;
+use crate::serving::reconcile::LOADER_STACK_BYTES;
+
+/// Load a model as the server does, and end.
+#[derive(Debug, Args)]
+pub struct TryLoad {
+    /// An ONNX file
+    model: PathBuf,
+    /// The bytes that it may allocate
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<usize>,
+}
+
+impl TryLoad {
+    /// Loads the model; the exit code says whether that can be done.
+    pub fn run(self) -> ExitCode {
+        if let Some(bytes) = self.memory {
+            allocator::set_limit(bytes);
+        }
+        let load = move || {
+            guarded("while loading", || {
+                let source = ModelSource::read(&self.model)?;
+                let model = TractEngine::default().load(&source, &mut Vec::new())?;
+                let _ = joining::prove(&*model);
+                Ok(())
+            })
+        };
+        let loading = std::thread::Builder::new()
+            .stack_size(LOADER_STACK_BYTES)
+            .spawn(load);
+        let unstarted =
+            |error| Error::internal("the loading thread did not start").with_source(error);
+        let loaded: Result<()> = loading.map_err(unstarted).and_then(|loading| {
+            loading
+                .join()
+                .unwrap_or_else(|_| Err(Error::internal("loading panicked")))
+        });
+        finish(loaded)
+    }
+}

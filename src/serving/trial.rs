@@ -1,0 +1,89 @@
+//! Loads a model in a process of its own before this one does.
+//!
+//! A hostile or broken file can make an engine run out of memory or stack, or never end; that ends the trial, and the
+//! server goes on. What merely fails there fails here again, with its reason in the log.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::telemetry::process;
+
+/// The hidden command of `onnxd` that loads a model and tells by its end what came of it.
+pub const COMMAND: &str = "try-load";
+/// The flag that tells it how many bytes it may allocate.
+pub const MEMORY_FLAG: &str = "--memory";
+
+/// How often the trial is looked at; it often takes some milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Tries models out with the program given.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    program: PathBuf,
+}
+
+/// How a trial ended that did not end by itself in time.
+#[derive(Debug)]
+pub struct TimedOut;
+
+impl Trial {
+    /// Trials by this program, which is onnxd itself.
+    pub fn new(program: PathBuf) -> Trial {
+        Trial { program }
+    }
+
+    /// Loads the model at `path` in a process of its own, until `deadline` at most; fails when that process was ended
+    /// by what the model does to it.
+    pub fn run(&self, path: &Path, deadline: Instant) -> Result<Result<(), TimedOut>> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(COMMAND)
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let memory = process::available_bytes();
+        if let Some(memory) = memory {
+            command.arg(MEMORY_FLAG).arg(memory.to_string());
+        }
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::warn!(reason = %error, "models are loaded without a trial: no process can be started");
+                return Ok(Ok(()));
+            }
+        };
+        match wait(child, deadline) {
+            Ok(Some(status)) if status.code().is_some() => Ok(Ok(())),
+            Ok(Some(status)) => Err(Error::unavailable(format!(
+                "loading it ended a process of its own ({status}): the file asks for more memory than there is{}, or \
+                 breaks the engine",
+                memory
+                    .map(|bytes| format!(" ({} MiB)", bytes >> 20))
+                    .unwrap_or_default()
+            ))),
+            Ok(None) => Ok(Err(TimedOut)),
+            Err(error) => {
+                Err(Error::internal("a process that tries a model out was lost").with_source(error))
+            }
+        }
+    }
+}
+
+/// Waits for the child, and ends it past the deadline.
+fn wait(mut child: Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(PAUSE);
+    }
+}
