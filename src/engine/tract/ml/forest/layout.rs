@@ -83,9 +83,8 @@ fn slot(branch: &BranchSpec) -> Slot {
 fn sorted<V: Value>(members: &[f64]) -> Vec<V> {
     let mut members: Vec<f64> = members
         .iter()
+        .copied()
         .filter(|member| !member.is_nan())
-        // Zero has two forms.
-        .map(|member| member + 0.0)
         .collect();
     members.sort_by(f64::total_cmp);
     members.into_iter().map(V::of).collect()

@@ -6,6 +6,8 @@
 //! whose link leads to itself and whose column is always missing, so that a walk may take a step too many; its
 //! threshold holds what it says.
 
+use std::cmp::Ordering;
+
 use super::Value;
 use super::spec::{BranchSpec, Mode};
 
@@ -142,15 +144,16 @@ impl Node for Compact {
     }
 }
 
-/// 16 bytes: FP64, or any question, or more nodes and features than a compact node can name.
+/// 12 or 16 bytes: any question, and more nodes and features than a compact node can name.
 #[derive(Debug, Clone, Copy)]
-pub struct Wide {
-    threshold: f64,
+pub struct Wide<V> {
+    threshold: V,
     slot: u32,
     /// The offset, above three bits for the test.
     link: u32,
 }
 
+const TEST_BITS: u32 = 3;
 const TESTS: [Test; 5] = [
     Test::AtMost,
     Test::Equal,
@@ -159,18 +162,18 @@ const TESTS: [Test; 5] = [
     Test::NotIn,
 ];
 
-impl Node for Wide {
-    type Value = f64;
+impl<V: Value> Node for Wide<V> {
+    type Value = V;
 
-    fn new(test: Test, threshold: f64, slot: u32, _: u32, offset: u32) -> Option<Wide> {
+    fn new(test: Test, threshold: V, slot: u32, _: u32, offset: u32) -> Option<Wide<V>> {
         Some(Wide {
             threshold,
             slot,
-            link: offset.checked_mul(8)? | test as u32,
+            link: offset.checked_mul(1 << TEST_BITS)? | test as u32,
         })
     }
 
-    fn threshold(self) -> f64 {
+    fn threshold(self) -> V {
         self.threshold
     }
 
@@ -181,23 +184,26 @@ impl Node for Wide {
 
     #[inline(always)]
     fn offset(self, _: u32) -> usize {
-        (self.link >> 3) as usize
+        (self.link >> TEST_BITS) as usize
     }
 
     #[inline(always)]
-    fn is_second(self, value: f64, sets: &[Vec<f64>]) -> bool {
+    fn is_second(self, value: V, sets: &[Vec<V>]) -> bool {
         let threshold = self.threshold;
-        match TESTS[(self.link & 7) as usize] {
+        let set = || &sets[threshold.index() as usize];
+        let is_missing = value.partial_cmp(&value).is_none();
+        match TESTS[(self.link & ((1 << TEST_BITS) - 1)) as usize] {
             Test::AtMost => value <= threshold,
             Test::Equal => value == threshold,
-            Test::Unequal => value != threshold && !value.is_nan(),
-            Test::In => is_member(value, &sets[threshold.index() as usize]),
-            Test::NotIn => !value.is_nan() && !is_member(value, &sets[threshold.index() as usize]),
+            Test::Unequal => value != threshold && !is_missing,
+            Test::In => !is_missing && is_member(value, set()),
+            Test::NotIn => !is_missing && !is_member(value, set()),
         }
     }
 }
 
-fn is_member(value: f64, set: &[f64]) -> bool {
-    set.binary_search_by(|member| member.total_cmp(&(value + 0.0)))
-        .is_ok()
+/// Whether a number is among these, which are sorted.
+fn is_member<V: Value>(value: V, set: &[V]) -> bool {
+    let order = |member: &V| member.partial_cmp(&value).unwrap_or(Ordering::Less);
+    set.binary_search_by(order).is_ok()
 }

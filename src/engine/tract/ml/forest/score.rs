@@ -156,7 +156,7 @@ impl<V: Value> Scores<V> {
             Aggregate::Sum => {}
             Aggregate::Average => {
                 for value in &mut self.values {
-                    *value = value.over(trees);
+                    *value = value.over(trees.max(1));
                 }
             }
             Aggregate::Min | Aggregate::Max => {

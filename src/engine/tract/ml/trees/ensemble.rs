@@ -30,7 +30,8 @@ pub struct Ensemble {
 #[derive(Debug)]
 enum Trees {
     Compact(Forest<Compact>),
-    Wide(Forest<Wide>),
+    Single(Forest<Wide<f32>>),
+    Double(Forest<Wide<f64>>),
 }
 
 /// What the trees say, in the precision in which they say it.
@@ -84,7 +85,7 @@ impl Ensemble {
         );
         let trees = self.trees(input.datum_type())?;
         if input.datum_type() == f64::datum_type() {
-            let Trees::Wide(forest) = trees else {
+            let Trees::Double(forest) = trees else {
                 bail!("the trees are laid out for inputs in single precision");
             };
             let scores = forest.scores(&rows::<f64>(input)?, aggregate);
@@ -94,7 +95,8 @@ impl Ensemble {
         let rows = rows::<f32>(&input)?;
         Ok(match trees {
             Trees::Compact(forest) => AnyScores::Single(forest.scores(&rows, aggregate)),
-            Trees::Wide(forest) => AnyScores::Double(forest.scores(&rows, aggregate)),
+            Trees::Single(forest) => AnyScores::Single(forest.scores(&rows, aggregate)),
+            Trees::Double(forest) => AnyScores::Double(forest.scores(&rows, aggregate)),
         })
     }
 }
@@ -107,16 +109,15 @@ fn rows<T: Datum>(input: &Tensor) -> TractResult<Vec<&[T]>> {
 }
 
 impl Trees {
+    /// The smallest kind of node that can hold them.
     fn new(spec: &ForestSpec, is_double: bool) -> Result<Trees, String> {
-        if !is_double
-            && !spec.is_double
-            && let Some(forest) = Forest::new(spec)?
-        {
+        let too_large = || "the trees are too large".to_owned();
+        if is_double || spec.is_double {
+            return Forest::new(spec)?.map(Trees::Double).ok_or_else(too_large);
+        }
+        if let Some(forest) = Forest::new(spec)? {
             return Ok(Trees::Compact(forest));
         }
-        let forest = Forest::new(spec)?;
-        forest
-            .map(Trees::Wide)
-            .ok_or_else(|| "the trees are too large".to_owned())
+        Forest::new(spec)?.map(Trees::Single).ok_or_else(too_large)
     }
 }
