@@ -23,6 +23,7 @@ pub fn read(context: &ParsingContext, node: &NodeProto) -> TractResult<Regressor
         Aggregate::Min,
         Aggregate::Max,
     ];
+    // In the documentation's order; ONNX Runtime 1.31 takes 1 for LOGISTIC and 2 for SOFTMAX.
     let transforms = [
         PostTransform::None,
         PostTransform::Softmax,
