@@ -3,14 +3,18 @@
 //! Forests and boosted trees that scikit-learn trained (`support/tree_models.py`), one thread each side. Ours is timed
 //! through the engine contract, the way a worker calls it: one session, checked inputs, outputs as tensors. ONNX
 //! Runtime runs in a Python process beside it (`support/onnxruntime_peer.py`), which is told when: rounds alternate, so
-//! that both see the same machine. Every run gets other rows than the one before it, as requests have them; a single row
-//! over and over would teach the processor the way through every tree. The peer is called with ready arrays and by way of an io-binding, and the faster of the
-//! two counts; both hold a few microseconds of Python, which the table's note measures by the smallest cell. Before a
-//! cell is timed, the scores of both are compared. The allocator is the binary's.
+//! that both see the same machine. Every run gets other rows than the one before it, as requests have them; a single
+//! row over and over would teach the processor the way through every tree. Before a cell is timed, the scores of both
+//! are compared.
+//!
+//! The peer is called with ready arrays and by way of an io-binding, and the faster of the two counts. Both hold some
+//! Python, ours holds tract's plan and a copy of the input. What a call costs by itself is measured with a single tree
+//! of one question, and the rows of batch 1 are judged without it too. The allocator is the binary's.
 //!
 //! `cargo bench --bench trees` prints the table of docs/performance.md; `cargo bench --bench trees -- forest_5-100` only
 //! the models whose name holds that. `target/venv` (made by tests/run.sh) has the peer.
 
+use std::fmt::{Display, Formatter};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -42,50 +46,52 @@ const ROUNDS: usize = 9;
 const ROUND_SECONDS: f64 = 0.02;
 
 fn main() {
-    let only = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with("--"));
-    let wanted = |name: &str| {
-        only.as_ref()
-            .is_none_or(|only| name.contains(only.as_str()))
-    };
+    let mut arguments = std::env::args().skip(1);
+    let only = arguments.find(|argument| !argument.starts_with("--"));
+    let only = only.unwrap_or_default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-trees");
     make_models(&folder);
     let mut peer = Peer::start(&folder);
-    println!("| model | trees | depth | rows | ours, µs | ONNX Runtime, µs | ratio |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let mut ratios = Vec::new();
+    let call = cells(&mut peer, "stump", &[1]).remove(0);
+    println!("| model | trees | depth | 1 row | 32 rows | 1,024 rows |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let (mut ratios, mut without_call) = (Vec::new(), Vec::new());
     for (kind, title) in KINDS {
         for (trees, depth) in TREES
-            .iter()
-            .flat_map(|trees| DEPTHS.map(|depth| (trees, depth)))
+            .map(|trees| DEPTHS.map(|depth| (trees, depth)))
+            .concat()
         {
             let name = format!("{kind}-{trees}-{depth}");
-            if !wanted(&name) {
+            if !name.contains(&only) {
                 continue;
             }
-            let ours = Ours::load(&folder, &name);
-            peer.ask(&format!("load {name}"));
-            for batch in BATCHES {
-                let cell = measure(&ours, &mut peer, batch);
-                let [own, other] = [cell.ours, cell.peer].map(|seconds| seconds * 1e6);
-                let ratio = cell.ratio;
-                println!(
-                    "| {title} | {trees} | {depth} | {batch} | {own:.1} | {other:.1} | {ratio:.2} |"
-                );
-                ratios.push(ratio);
-            }
+            let cells = cells(&mut peer, &name, &BATCHES);
+            let columns: Vec<_> = cells.iter().map(Cell::to_string).collect();
+            println!("| {title} | {trees} | {depth} | {} |", columns.join(" | "));
+            without_call.push((cells[0].peer - call.peer) / (cells[0].ours - call.ours));
+            ratios.extend(cells.iter().map(|cell| cell.ratio));
         }
     }
-    ratios.sort_by(f64::total_cmp);
-    let least = ratios.first().expect("the filter leaves a model");
-    let middle = ratios[ratios.len() / 2];
-    let machine = machine();
-    let version = &peer.version;
+    println!("\nµs in ours · in ONNX Runtime · **how many times as fast ours is**.");
+    println!("{} cells: {}.", ratios.len(), summary(ratios));
     println!(
-        "\n{} cells: least {least:.2}, median {middle:.2}. {machine}; ONNX Runtime {version}.",
-        ratios.len()
+        "A call by itself: {call}; 1 row without it: {}.",
+        summary(without_call)
     );
+    println!("{}; ONNX Runtime {}.", machine(), peer.version);
+}
+
+fn summary(mut ratios: Vec<f64>) -> String {
+    ratios.sort_by(f64::total_cmp);
+    let (least, middle) = (ratios[0], ratios[ratios.len() / 2]);
+    format!("least {least:.2}, median {middle:.2}")
+}
+
+fn cells(peer: &mut Peer, name: &str, batches: &[usize]) -> Vec<Cell> {
+    let ours = Ours::load(&peer.folder, name);
+    peer.ask(&format!("load {name}"));
+    let cells = batches.iter().map(|batch| measure(&ours, peer, *batch));
+    cells.collect()
 }
 
 /// What one cell took: medians over the rounds.
@@ -93,6 +99,13 @@ struct Cell {
     ours: f64,
     peer: f64,
     ratio: f64,
+}
+
+impl Display for Cell {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        let [ours, peer] = [self.ours, self.peer].map(|seconds| seconds * 1e6);
+        write!(formatter, "{ours:.1} · {peer:.1} · **{:.2}**", self.ratio)
+    }
 }
 
 fn measure(ours: &Ours, peer: &mut Peer, batch: usize) -> Cell {

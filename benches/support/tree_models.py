@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper
-from sklearn import ensemble
+from sklearn import ensemble, tree
 
 FEATURES, SAMPLES, ROWS = 30, 6000, 4096
 DEPTHS, COUNTS, CLASSES = [4, 8, 16], [100, 200, 500], 5
@@ -45,9 +45,9 @@ def trained(depth):
     yield "boosted_values", [(tree, 0) for tree in model.estimators_[:, 0]], 0, [0.1], "NONE"
 
 
-def leaf_votes(name, tree, leaves, target, classes, count):
+def leaf_votes(name, grown, leaves, target, classes, count):
     """What each leaf says: columns of targets and of weights."""
-    values = tree.value[leaves, 0, :]
+    values = grown.value[leaves, 0, :]
     if name.startswith("boosted"):
         return np.full((len(leaves), 1), target), 0.05 * values
     if classes == 2:
@@ -60,17 +60,17 @@ def to_onnx(name, trees, classes, base, transform):
     nodes = {key: [] for key in ["treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids"]}
     votes = {key: [] for key in ["treeids", "nodeids", "ids", "weights"]}
     for number, (estimator, target) in enumerate(trees):
-        tree = estimator.tree_
-        leaf = tree.children_left < 0
-        nodes["treeids"].append(np.full(tree.node_count, number))
-        nodes["nodeids"].append(np.arange(tree.node_count))
-        nodes["featureids"].append(np.where(leaf, 0, tree.feature))
-        nodes["values"].append(np.where(leaf, 0, tree.threshold).astype(np.float32))
+        grown = estimator.tree_
+        leaf = grown.children_left < 0
+        nodes["treeids"].append(np.full(grown.node_count, number))
+        nodes["nodeids"].append(np.arange(grown.node_count))
+        nodes["featureids"].append(np.where(leaf, 0, grown.feature))
+        nodes["values"].append(np.where(leaf, 0, grown.threshold).astype(np.float32))
         nodes["modes"].append(np.where(leaf, "LEAF", "BRANCH_LEQ"))
-        nodes["truenodeids"].append(np.where(leaf, 0, tree.children_left))
-        nodes["falsenodeids"].append(np.where(leaf, 0, tree.children_right))
+        nodes["truenodeids"].append(np.where(leaf, 0, grown.children_left))
+        nodes["falsenodeids"].append(np.where(leaf, 0, grown.children_right))
         leaves = np.flatnonzero(leaf)
-        targets, weights = leaf_votes(name, tree, leaves, target, classes, len(trees))
+        targets, weights = leaf_votes(name, grown, leaves, target, classes, len(trees))
         votes["treeids"].append(np.full(targets.size, number))
         votes["nodeids"].append(np.repeat(leaves, targets.shape[1]))
         votes["ids"].append(targets.ravel())
@@ -98,7 +98,10 @@ def main(folder):
     done = folder / "done"
     if done.exists() and done.stat().st_mtime > Path(__file__).stat().st_mtime:
         return
-    data()[2].tofile(folder / "rows.f32")
+    rows, target, asked = data()
+    asked.tofile(folder / "rows.f32")
+    stump = tree.DecisionTreeRegressor(max_depth=1).fit(rows, target)
+    (folder / "stump.onnx").write_bytes(to_onnx("forest_values", [(stump, 0)], 0, [], "NONE").SerializeToString())
     for depth in DEPTHS:
         for name, trees, *rest in trained(depth):
             for count in COUNTS:
