@@ -27,11 +27,10 @@ impl<N: Node> Forest<N> {
     ) -> Scores<N::Value> {
         let known = self.leaves.voted(&self.trees, self.targets);
         let cells = rows.len() * self.targets;
-        let (start, infinity) = (N::Value::ZERO, N::Value::INFINITY);
         let start = match aggregate {
-            Aggregate::Sum | Aggregate::Average => start,
-            Aggregate::Min => infinity,
-            Aggregate::Max => infinity.negated(),
+            Aggregate::Sum | Aggregate::Average => N::Value::ZERO,
+            Aggregate::Min => N::Value::INFINITY,
+            Aggregate::Max => N::Value::INFINITY.negated(),
         };
         let mut values = vec![start; cells];
         let mut voted = vec![false; if known.is_none() { cells } else { 0 }];
