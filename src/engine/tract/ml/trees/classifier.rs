@@ -1,9 +1,9 @@
 //! TreeEnsembleClassifier: a score for each class, and the class that wins.
 //!
 //! With two classes whose leaves vote for both, ONNX Runtime lets the second win whenever its score is positive, so
-//! also with 0.1 against 0.9. The operator's documentation and onnx's reference evaluator take the larger score, and
-//! no exporter known to us emits this form (scikit-learn's, LightGBM's, XGBoost's and Spark's vote for one class where
-//! there are two). So here, and only here, the larger score wins, which is what whoever writes such a model means.
+//! also with 0.1 against 0.9. The operator's documentation asks for the top class, and onnx's reference evaluator takes
+//! the larger score; skl2onnx does not emit this form (where there are two classes its leaves vote for one). So here,
+//! and only here, we differ from ONNX Runtime: the larger score wins, which is what whoever writes such a model means.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
