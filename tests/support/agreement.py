@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -10,6 +11,7 @@ from server import Server
 QUIET = onnxruntime.SessionOptions()
 QUIET.log_severity_level = 3
 ALL = slice(None)
+ALL_AND_ONE_BY_ONE = [ALL, *(slice(row, row + 1) for row in range(3))]
 
 
 @contextmanager
@@ -18,7 +20,17 @@ def serving(tmp_path_factory, models):
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    settings = {"ONNXD_SERVER__DRAIN_DELAY_MS": "0", "ONNXD_REPOSITORY__REQUIRE_ALL": "false"}
+    with serving_folder(tmp_path_factory, folder) as running:
+        yield running
+
+
+@contextmanager
+def serving_folder(tmp_path_factory, folder):
+    settings = {
+        "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
+        "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
+        "ONNXD_INFERENCE__QUEUE_ROWS": "2048",  # a whole data set at once
+    }
     running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, **settings)
     try:
         yield running
@@ -27,7 +39,9 @@ def serving(tmp_path_factory, models):
 
 
 def runtime(model):
-    return onnxruntime.InferenceSession(model.SerializeToString(), QUIET, providers=["CPUExecutionProvider"])
+    """A session for a model, or for a file, which may have its weights beside it."""
+    content = model if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(content, QUIET, providers=["CPUExecutionProvider"])
 
 
 def check(server, session, name, model, inputs, batches=(ALL,)):
@@ -35,26 +49,31 @@ def check(server, session, name, model, inputs, batches=(ALL,)):
     reference = runtime(model)
     for batch in batches:
         rows = {name: values[batch] for name, values in inputs.items()}
-        # A missing value is NaN, which has no form in standard JSON; the server reads Python's.
-        columns = {name: values.tolist() for name, values in rows.items()}
-        body = json.dumps({"inputs": columns, "parameters": {"nan": "token"}})
-        answer = session.post(server.url(f"/predict/{name}"), data=body)
-        assert answer.status_code == 200, answer.text
-        outputs = answer.json()["outputs"]
-        found = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-        for values, wanted in zip(found, reference.run(None, rows), strict=True):
-            assert_equal(values, wanted)
+        compare(server, session, name, rows, reference.run(None, rows))
 
 
-def assert_equal(values, wanted):
-    """One output: floats to 1e-5, all else exactly."""
+def compare(server, session, name, inputs, expected, tolerance=1e-5):
+    """The columns that the server answers, against these outputs."""
+    # A missing value is NaN, which has no form in standard JSON; the server reads Python's.
+    columns = {name: values.tolist() for name, values in inputs.items()}
+    body = json.dumps({"inputs": columns, "parameters": {"nan": "token"}})
+    answer = session.post(server.url(f"/predict/{name}"), data=body)
+    assert answer.status_code == 200, answer.text
+    outputs = answer.json()["outputs"]
+    found = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    for values, wanted in zip(found, expected, strict=True):
+        assert_equal(values, wanted, tolerance)
+
+
+def assert_equal(values, wanted, tolerance):
+    """One output: floats to a tolerance, all else exactly."""
     if isinstance(wanted, list):  # a ZipMap's, a map a row; JSON's keys are text
         names = [[str(key) for key in row] for row in wanted]
         assert [list(row) for row in values] == names
         values, wanted = ([list(row.values()) for row in rows] for rows in (values, wanted))
         wanted = np.array(wanted, np.float32)
     if wanted.dtype.kind == "f":
-        np.testing.assert_allclose(np.array(values, wanted.dtype), wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.array(values, wanted.dtype), wanted, rtol=tolerance, atol=tolerance)
     else:
         np.testing.assert_array_equal(np.array(values), wanted)
 
