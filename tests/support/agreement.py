@@ -10,6 +10,7 @@ from server import Server
 QUIET = onnxruntime.SessionOptions()
 QUIET.log_severity_level = 3
 ALL = slice(None)
+ALL_AND_ONE_BY_ONE = [ALL, *(slice(row, row + 1) for row in range(3))]
 
 
 @contextmanager
@@ -18,7 +19,11 @@ def serving(tmp_path_factory, models):
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    settings = {"ONNXD_SERVER__DRAIN_DELAY_MS": "0", "ONNXD_REPOSITORY__REQUIRE_ALL": "false"}
+    settings = {
+        "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
+        "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
+        "ONNXD_INFERENCE__QUEUE_ROWS": "2048",  # a whole data set at once
+    }
     running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, **settings)
     try:
         yield running
@@ -30,7 +35,7 @@ def runtime(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), QUIET, providers=["CPUExecutionProvider"])
 
 
-def check(server, session, name, model, inputs, batches=(ALL,)):
+def check(server, session, name, model, inputs, batches=[ALL]):
     """The columns that the server answers, against ONNX Runtime's outputs, for slices of the rows."""
     reference = runtime(model)
     for batch in batches:
