@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use super::ml::host::{Fact, Host, Operator};
+use super::super::ml::host::{Fact, Host, Operator};
 
 /// Registers the operator; it replaces tract's.
 pub fn register(onnx: &mut Onnx) {
