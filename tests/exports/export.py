@@ -41,8 +41,8 @@ def export(folder, name):
     network = build().eval()
     # Two rows, so that neither exporter takes the batch for a constant 1.
     rows = (torch.zeros(2, *shape),)
-    batch = torch.export.Dim("batch")
-    outputs = ["steps", "last"] if shape is SERIES else ["scores"]
+    batch = torch.export.Dim.DYNAMIC
+    outputs = ["steps", "last"] if shape == SERIES else ["scores"]
     names = {"input_names": ["x"], "output_names": outputs}
     exporters = {
         "default": {"dynamic_shapes": ({0: batch},)},

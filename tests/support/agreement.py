@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,12 @@ def serving(tmp_path_factory, models):
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    with serving_folder(tmp_path_factory, folder) as running:
+        yield running
+
+
+@contextmanager
+def serving_folder(tmp_path_factory, folder):
     settings = {
         "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
         "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
@@ -32,7 +39,9 @@ def serving(tmp_path_factory, models):
 
 
 def runtime(model):
-    return onnxruntime.InferenceSession(model.SerializeToString(), QUIET, providers=["CPUExecutionProvider"])
+    """A session for a model, or for a file, which may have its weights beside it."""
+    content = model if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(content, QUIET, providers=["CPUExecutionProvider"])
 
 
 def check(server, session, name, model, inputs, batches=[ALL]):
