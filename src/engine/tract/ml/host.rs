@@ -35,7 +35,12 @@ pub struct Host(Arc<dyn Operator>);
 impl Host {
     /// The operator as a node of a graph that is being read.
     pub fn node(operator: impl Operator) -> Box<dyn InferenceOp> {
-        expand(Host(Arc::new(operator)))
+        expand(Host::of(Arc::new(operator)))
+    }
+
+    /// The operator for a graph that is being wired.
+    pub fn of(operator: Arc<dyn Operator>) -> Host {
+        Host(operator)
     }
 }
 
@@ -62,20 +67,7 @@ impl Expansion for Host {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_output_arity(outputs, self.0.outputs())?;
-        ensure!(!inputs.is_empty(), "the node has no inputs");
-        let types = inputs.iter().map(|input| &input.datum_type);
-        solver.given_all(types, move |solver, types| {
-            let shapes = inputs.iter().map(|input| &input.shape);
-            solver.given_all(shapes, move |solver, shapes| {
-                let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
-                for (output, (dtype, shape)) in outputs.iter().zip(self.0.output_facts(&facts)?) {
-                    solver.equals(&output.datum_type, dtype)?;
-                    solver.equals(&output.shape, shape)?;
-                }
-                Ok(())
-            })
-        })
+        rules(self.0.clone(), solver, inputs, outputs)
     }
 
     fn wire(
@@ -86,6 +78,30 @@ impl Expansion for Host {
     ) -> TractResult<TVec<OutletId>> {
         model.wire_node(prefix, self.clone(), inputs)
     }
+}
+
+/// The rules of an operator's types and shapes: known outputs once every input is.
+pub fn rules<'r, 'p: 'r>(
+    operator: Arc<dyn Operator>,
+    solver: &mut Solver<'r>,
+    inputs: &'p [TensorProxy],
+    outputs: &'p [TensorProxy],
+) -> InferenceResult {
+    check_output_arity(outputs, operator.outputs())?;
+    ensure!(!inputs.is_empty(), "the node has no inputs");
+    let types = inputs.iter().map(|input| &input.datum_type);
+    solver.given_all(types, move |solver, types| {
+        let operator = operator.clone();
+        let shapes = inputs.iter().map(|input| &input.shape);
+        solver.given_all(shapes, move |solver, shapes| {
+            let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
+            for (output, (dtype, shape)) in outputs.iter().zip(operator.output_facts(&facts)?) {
+                solver.equals(&output.datum_type, dtype)?;
+                solver.equals(&output.shape, shape)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 impl Op for Host {
