@@ -69,11 +69,14 @@ CLASSIFIERS = {
 }
 # For two classes and for three named ones; those above also the other way around.
 MORE_CLASSIFIERS = {
-    "svc_rbf": svm.SVC(probability=True, random_state=0),
-    "svc_poly": svm.SVC(kernel="poly", degree=2, probability=True, random_state=0),
+    # Unscaled, sums over kernels of large numbers cancel out, and single precision decides nothing.
+    "svc_rbf": make_pipeline(preprocessing.StandardScaler(), svm.SVC(probability=True, random_state=0)),
+    "svc_poly": make_pipeline(
+        preprocessing.StandardScaler(), svm.SVC(kernel="poly", degree=2, probability=True, random_state=0)
+    ),
     "svc_sigmoid": make_pipeline(preprocessing.StandardScaler(), svm.SVC(kernel="sigmoid", probability=True)),
-    "svc_scores": svm.SVC(kernel="linear"),
-    "nu_svc": svm.NuSVC(nu=0.3, probability=True, random_state=0),
+    "svc_scores": make_pipeline(preprocessing.StandardScaler(), svm.SVC(kernel="linear")),
+    "nu_svc": make_pipeline(preprocessing.StandardScaler(), svm.NuSVC(nu=0.3, probability=True, random_state=0)),
     "complement": naive_bayes.ComplementNB(),
     "neighbors_by_distance": neighbors.KNeighborsClassifier(3, weights="distance", metric="manhattan"),
     "quadratic_discriminant": discriminant_analysis.QuadraticDiscriminantAnalysis(reg_param=0.1),
@@ -158,14 +161,14 @@ UNSUPERVISED = {
     "kmeans": make_pipeline(preprocessing.StandardScaler(), cluster.KMeans(3, random_state=0, n_init=1)),
     "mixture": make_pipeline(preprocessing.StandardScaler(), mixture.GaussianMixture(3, random_state=0)),
     "isolation_forest": ensemble.IsolationForest(n_estimators=20, random_state=0),
-    "one_class_svm": svm.OneClassSVM(),
+    "one_class_svm": make_pipeline(preprocessing.StandardScaler(), svm.OneClassSVM()),
     "outliers": neighbors.LocalOutlierFactor(novelty=True),
     "components_alone": decomposition.PCA(3),
 }
 WITH_MAPS = {
     "map_logistic": linear_model.LogisticRegression(max_iter=50),
     "map_forest": ensemble.RandomForestClassifier(10, random_state=0),
-    "map_svc": svm.SVC(probability=True, random_state=0),
+    "map_svc": make_pipeline(preprocessing.StandardScaler(), svm.SVC(probability=True, random_state=0)),
 }
 
 
