@@ -11,6 +11,7 @@
 #   image        the container image, built and run by a private Docker daemon
 # With --long also what takes gigabytes of wheels or many minutes:
 #   retrain      trains the bundled models anew and compares them
+#   exports      networks that PyTorch exports, by both of its exporters, against ONNX Runtime
 #   benches      the benchmarks compile
 #
 # A part that this machine cannot run is reported as not run, with the reason; where CI=true it
@@ -19,7 +20,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usual=(rust clients conformance models manifests rolling image)
-long=(retrain benches)
+long=(retrain exports benches)
 not_run=77
 export CARGO_TARGET_DIR=$PWD/target
 export PATH=$PATH:/usr/sbin:/sbin # where Debian keeps daemons, and not every user looks
@@ -69,8 +70,14 @@ image() {
 }
 
 retrain() {
-    venv target/venv-train models/train/requirements.txt
+    venv target/venv-train tests/exports/requirements.txt
     run_pytest tests/retrain
+}
+
+exports() {
+    release_binary
+    venv target/venv-train tests/exports/requirements.txt
+    run_pytest tests/exports
 }
 
 benches() {
@@ -92,8 +99,8 @@ run_pytest() {
 venv() {
     local folder=$1 requirements=$2 stamp
     need python3-venv python3 -c 'import ensurepip'
-    # tests/requirements.txt takes versions from the other file, so both count for both.
-    stamp=$({ python3 --version && cat {tests,models/train}/requirements.txt; } | sha256sum)
+    # They take versions from each other, so all count for all.
+    stamp=$({ python3 --version && cat {tests,tests/exports,models/train}/requirements.txt; } | sha256sum)
     stamp=$folder/made-from-${stamp:0:16}
     if [[ -e $stamp ]]; then return; fi
     rm -rf "$folder"

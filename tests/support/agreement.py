@@ -44,7 +44,7 @@ def runtime(model):
     return onnxruntime.InferenceSession(content, QUIET, providers=["CPUExecutionProvider"])
 
 
-def check(server, session, name, model, inputs, batches=(ALL,)):
+def check(server, session, name, model, inputs, batches=[ALL]):
     """The columns that the server answers, against ONNX Runtime's outputs, for slices of the rows."""
     reference = runtime(model)
     for batch in batches:

@@ -112,7 +112,8 @@ fn spec(what: &str, value: &ValueInfoProto) -> Result<TensorSpec> {
 
 fn dim(dim: &DimensionProto) -> Dim {
     match (&dim.dim_param, dim.dim_value.map(usize::try_from)) {
-        (Some(name), _) if !name.is_empty() => Dim::Dynamic(Some(name.clone())),
+        // "?" is no name: PaddlePaddle's exports call every dimension so that they do not know.
+        (Some(name), _) if !name.is_empty() && name != "?" => Dim::Dynamic(Some(name.clone())),
         (_, Some(Ok(length))) => Dim::Fixed(length),
         _ => Dim::Dynamic(None),
     }
