@@ -152,12 +152,10 @@ struct Ours {
 
 impl Ours {
     fn load(folder: &Path, name: &str) -> Ours {
-        let bytes = std::fs::read(folder.join(format!("{name}.onnx"))).expect("the model was made");
-        let model = TractEngine
-            .load(&ModelSource {
-                bytes: bytes.into(),
-            })
-            .expect("the model loads");
+        let source = ModelSource::read(&folder.join(format!("{name}.onnx")));
+        let source = source.expect("the model was made");
+        let model = TractEngine::default().load(&source, &mut Vec::new());
+        let model = model.expect("the model loads");
         let rows = floats(&folder.join("rows.f32"));
         Ours { model, rows }
     }
