@@ -12,12 +12,12 @@ QUIET.log_severity_level = 3
 
 
 @contextmanager
-def serving(tmp_path_factory, models):
+def serving(tmp_path_factory, models, **environment):
     """A server of its own for ONNX models, by name."""
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, ONNXD_SERVER__DRAIN_DELAY_MS="0")
+    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, ONNXD_SERVER__DRAIN_DELAY_MS="0", **environment)
     try:
         yield running
     finally:
