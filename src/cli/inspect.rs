@@ -160,8 +160,10 @@ impl Verdict {
 fn print_tensors(title: &str, specs: &[TensorSpec]) {
     for (index, spec) in specs.iter().enumerate() {
         let title = if index == 0 { title } else { "" };
+        let columns = spec.columns.as_ref();
+        let columns = columns.map_or_else(String::new, |names| format!(": {}", names.join(", ")));
         println!(
-            "  {title:<10} {} {} {}",
+            "  {title:<10} {} {} {}{columns}",
             spec.name,
             spec.dtype,
             Dims(&spec.wire_shape())
@@ -170,7 +172,17 @@ fn print_tensors(title: &str, specs: &[TensorSpec]) {
 }
 
 fn as_json(file: &OnnxFile, verdict: &Verdict, example: &str) -> Value {
-    let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() });
+    let tensor = |spec: &TensorSpec| {
+        let mut tensor = json!({
+            "name": spec.name,
+            "datatype": spec.dtype.name(),
+            "shape": spec.wire_shape(),
+        });
+        if let Some(columns) = &spec.columns {
+            tensor["columns"] = columns.iter().map(String::as_str).collect();
+        }
+        tensor
+    };
     let tried = |Attempt { what, outcome }: &Attempt| match outcome {
         Ok(seen) => json!({ "what": what, "does": true, "seen": seen }),
         Err(reason) => json!({ "what": what, "does": false, "reason": reason }),

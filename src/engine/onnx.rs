@@ -4,6 +4,7 @@ mod check;
 mod element;
 mod external;
 mod proto;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,12 +14,10 @@ use prost::Message;
 
 use self::element::ElementType;
 pub use self::external::External;
-use self::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto,
-};
+use self::proto::{AttributeProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
 use crate::tensor::shape::Shape;
-use crate::tensor::signature::{Dim, Signature, TensorSpec};
+use crate::tensor::signature::Signature;
 
 /// The most nested subgraphs that are looked into; prost itself refuses deeper ones.
 const DEEPEST_GRAPH: usize = 64;
@@ -85,7 +84,7 @@ impl OnnxFile {
             .opset_import
             .iter()
             .map(|opset| (domain(&opset.domain).to_owned(), opset.version));
-        let signature = signature(graph)?;
+        let signature = signature::read(graph)?;
         let producer = [
             model.producer_name.as_str(),
             model.producer_version.as_str(),
@@ -131,6 +130,14 @@ fn domain(name: &str) -> &str {
     if name.is_empty() { "ai.onnx" } else { name }
 }
 
+/// `Operator`, or `domain.Operator` outside of `ai.onnx`.
+fn operator(of: &str, op_type: &str) -> String {
+    match domain(of) {
+        "ai.onnx" => op_type.to_owned(),
+        domain => format!("{domain}.{op_type}"),
+    }
+}
+
 fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     for NodeProto {
         name,
@@ -140,10 +147,7 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
         ..
     } in from
     {
-        let operator = match domain(&of) {
-            "ai.onnx" => op_type,
-            domain => format!("{domain}.{op_type}"),
-        };
+        let operator = operator(&of, &op_type);
         if depth > 0 {
             for attribute in &mut attribute {
                 let subgraphs = attribute
@@ -159,51 +163,6 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
             operator,
             attributes: attribute,
         });
-    }
-}
-
-fn signature(graph: &GraphProto) -> Result<Signature> {
-    let is_weight = |name: &str| graph.initializer.iter().any(|weight| weight.name == name);
-    let inputs = graph
-        .input
-        .iter()
-        .filter(|input| !is_weight(&input.name))
-        .map(|input| spec("input", input));
-    let outputs = graph.output.iter().map(|output| spec("output", output));
-    Ok(Signature {
-        inputs: inputs.collect::<Result<_>>()?,
-        outputs: outputs.collect::<Result<_>>()?,
-    })
-}
-
-fn spec(what: &str, value: &ValueInfoProto) -> Result<TensorSpec> {
-    let name = value.name.clone();
-    let refuse = |got: &str| {
-        Error::unimplemented(format!(
-            "{what} '{name}' is {got}, which no protocol here carries"
-        ))
-    };
-    let tensor = value
-        .r#type
-        .as_ref()
-        .and_then(|kind| kind.tensor_type.as_ref());
-    let tensor =
-        tensor.ok_or_else(|| refuse("not a tensor (a sequence, a map or an optional value)"))?;
-    let dtype = ElementType::from_number(tensor.elem_type)
-        .and_then(ElementType::data_type)
-        .ok_or_else(|| refuse(&format!("of ONNX element type {}", tensor.elem_type)))?;
-    let dims = tensor
-        .shape
-        .as_ref()
-        .map(|shape| shape.dim.iter().map(dim).collect());
-    Ok(TensorSpec { name, dtype, dims })
-}
-
-fn dim(dim: &DimensionProto) -> Dim {
-    match (&dim.dim_param, dim.dim_value.map(usize::try_from)) {
-        (Some(name), _) if !name.is_empty() => Dim::Dynamic(Some(name.clone())),
-        (_, Some(Ok(length))) => Dim::Fixed(length),
-        _ => Dim::Dynamic(None),
     }
 }
 

@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use tract_onnx::prelude::TypedSimpleState;
 
 use self::cache::{Bounds, Key, Made, PlanCache};
 use self::graph::{Graph, Plan};
@@ -274,7 +273,7 @@ impl Model for TractModel {
     fn session(&self) -> Result<Box<dyn Session>> {
         let model = self.this.upgrade();
         let model = model.ok_or_else(|| Error::internal("the model is being dropped"))?;
-        Ok(Box::new(TractSession { model, last: None }))
+        Ok(Box::new(TractSession(model)))
     }
 
     fn sample(&self) -> Option<Sample> {
@@ -289,24 +288,11 @@ impl Model for TractModel {
     }
 }
 
-struct TractSession {
-    model: Arc<TractModel>,
-    /// The plan that ran last, with its state.
-    last: Option<(Arc<Plan>, TypedSimpleState)>,
-}
+struct TractSession(Arc<TractModel>);
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
-        let plan = self.model.plan_for(inputs)?;
-        if !self
-            .last
-            .as_ref()
-            .is_some_and(|(last, _)| Arc::ptr_eq(last, &plan))
-        {
-            let state = plan.runnable.spawn().map_err(run::failed)?;
-            self.last = Some((plan.clone(), state));
-        }
-        let (plan, state) = self.last.as_mut().expect("it was set just now");
-        run::run(state, &plan.takes, &self.model.plans.signature, inputs)
+        let plan = self.0.plan_for(inputs)?;
+        run::run(&plan, &self.0.plans.signature, inputs)
     }
 }

@@ -22,8 +22,7 @@ pub struct Deployment {
     pub model: String,
     /// The canonical version, such as `2`.
     pub version: String,
-    /// The engine's name.
-    pub engine: &'static str,
+    pub loaded: Loaded,
     pub metrics: ModelMetrics,
     signature: Signature,
     /// Why requests cannot be joined, if they cannot.
@@ -97,11 +96,10 @@ impl Deployment {
             took: started.elapsed(),
             bytes: size,
         };
-        machinery.metrics.set_model_loaded(model, &version, &loaded);
         Ok(Deployment {
             model: model.to_owned(),
             version,
-            engine,
+            loaded,
             metrics,
             signature,
             joins,
@@ -148,7 +146,7 @@ fn load(
     let engine = machinery.engine.name();
     for Attempt { what, outcome } in &tried {
         match outcome {
-            Ok(seen) => tracing::debug!(model, version, engine, what, seen, "tried"),
+            Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
             Err(reason) => tracing::info!(
                 model,
                 version,

@@ -142,13 +142,13 @@ impl Reconciler {
         let loaded = self.load_on_its_own_thread(name, version, files);
         let took_ms = milliseconds(started.elapsed());
         match &loaded {
-            Ok(deployment) => tracing::info!(
-                model = name,
-                version,
-                engine = deployment.engine,
-                took_ms,
-                "model loaded"
-            ),
+            Ok(deployment) => {
+                let loaded = &deployment.loaded;
+                let engine = loaded.engine;
+                tracing::info!(model = name, version, engine, took_ms, "model loaded");
+                let metrics = &self.machinery.metrics;
+                metrics.set_model_loaded(name, &version.to_string(), loaded);
+            }
             Err(error) => tracing::error!(
                 model = name,
                 version,

@@ -160,6 +160,7 @@ mod tests {
             name: name.into(),
             dtype,
             dims: Some(dims),
+            columns: None,
         }
     }
 

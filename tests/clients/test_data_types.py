@@ -195,7 +195,7 @@ def brain_model(nodes):
 def typed(tmp_path_factory):
     models = {name: made for name, (made, _) in MODELS.items()}
     models |= {f"brain_{name}": brain_model(nodes) for name, (nodes, _) in BRAIN.items()}
-    with agreement.serving(tmp_path_factory, models, ONNXD_REPOSITORY__REQUIRE_ALL="false") as running:
+    with agreement.serving(tmp_path_factory, models) as running:
         yield running
 
 

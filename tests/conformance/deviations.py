@@ -27,9 +27,9 @@ def deviating(case, rule):
     if rule == "onnxruntime":
         return replace(case, data_sets=[(given, runtime_answer(case, given)) for given, _ in case.data_sets])
     key, _, value = rule.partition("=")
-    if key != "atol":
-        raise ValueError(f"{FILE.name}: {case.id}: expected atol=NUMBER or onnxruntime, got {rule}")
-    return replace(case, atol=float(value))
+    if key not in ("atol", "rtol"):
+        raise ValueError(f"{FILE.name}: {case.id}: expected atol=NUMBER, rtol=NUMBER or onnxruntime, got {rule}")
+    return replace(case, **{key: float(value)})
 
 
 def runtime_answer(case, given):

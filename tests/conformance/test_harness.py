@@ -88,7 +88,7 @@ def test_deviations_name_cases_and_rules_that_exist():
     assert deviations.applied([case], rules)[0].atol == 0.5
     with pytest.raises(ValueError, match="cases that do not exist"):
         deviations.applied([case], {"suite/other": "atol=1"})
-    with pytest.raises(ValueError, match="expected atol=NUMBER or onnxruntime"):
+    with pytest.raises(ValueError, match="expected atol=NUMBER, rtol=NUMBER or onnxruntime"):
         deviations.applied([case], {"suite/test": "never"})
 
 

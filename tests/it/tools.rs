@@ -27,7 +27,7 @@ fn inspect_describes_a_model() {
     assert!(
         compared
             .as_str()
-            .is_some_and(|seen| seen.contains("times as fast")),
+            .is_some_and(|seen| seen.contains("the plan for every shape")),
         "{compared}"
     );
     expect![[r#"

@@ -16,7 +16,7 @@ const WORTH_IT: (f64, f64) = (1.1, 50e-6);
 /// The rows with which both are compared.
 const ROWS: usize = 4;
 /// How long each of the two is measured, at least two runs.
-const MEASURED_FOR: Duration = Duration::from_millis(50);
+const MEASURED_FOR: Duration = Duration::from_millis(10);
 
 /// Whether plans for concrete shapes are faster, by measurement.
 pub fn specialising_pays(
@@ -32,7 +32,7 @@ pub fn specialising_pays(
     if !graph.signature().inputs.iter().any(has_dynamic) {
         return false;
     }
-    let compared = compare(
+    let outcome = compare(
         graph,
         any,
         Sample {
@@ -41,31 +41,48 @@ pub fn specialising_pays(
             ..sample
         },
     );
-    let (ratio, seconds) = WORTH_IT;
-    let pays = |(any, concrete): &(f64, f64)| any / concrete > ratio && any - concrete > seconds;
-    let pays = compared.as_ref().is_ok_and(pays);
-    let outcome = compared.map(|(any, concrete)| {
-        let used = if pays { "used" } else { "not worth having" };
-        format!(
-            "{:.2} times as fast as the plan for every shape: {used}",
-            any / concrete
-        )
+    let pays = matches!(outcome, Ok(Gain::Large(_)));
+    let told = outcome.map(|gain| match gain {
+        Gain::Large(times) => format!("{times:.2} times as fast as the plan for every shape: used"),
+        Gain::Small(times) => {
+            format!("{times:.2} times as fast as the plan for every shape: not worth having")
+        }
+        Gain::Impossible => {
+            "not worth having: the plan for every shape runs too shortly to gain by it".to_owned()
+        }
     });
-    note(tried, "plans for concrete shapes", outcome);
+    note(tried, "plans for concrete shapes", told);
     pays
 }
 
-/// The seconds that a run takes with the plan for every shape and with one for this shape.
-fn compare(graph: &Graph, any: &Plan, sample: Sample) -> Result<(f64, f64), String> {
+/// What a plan for one shape gains over the one for every shape, in times.
+enum Gain {
+    Large(f64),
+    Small(f64),
+    /// A run is so short that no gain can be large.
+    Impossible,
+}
+
+fn compare(graph: &Graph, any: &Plan, sample: Sample) -> Result<Gain, String> {
     let inputs = sample
         .inputs(graph.signature())
         .map_err(|error| error.chain())?;
+    let time = |plan| best_time(plan, graph, &inputs).map_err(|error| error.to_string());
+    let (ratio, seconds) = WORTH_IT;
+    let for_any = time(any)?;
+    if for_any < seconds {
+        return Ok(Gain::Impossible);
+    }
     let frozen = vec![false; inputs.tensors().len()];
     let concrete = graph
         .plan_for(inputs.tensors(), &frozen)
         .map_err(|error| message::reason(&error))?;
-    let time = |plan| best_time(plan, graph, &inputs).map_err(|error| error.to_string());
-    Ok((time(any)?, time(&concrete)?))
+    let concrete = time(&concrete)?;
+    let times = for_any / concrete;
+    match times > ratio && for_any - concrete > seconds {
+        true => Ok(Gain::Large(times)),
+        false => Ok(Gain::Small(times)),
+    }
 }
 
 /// The shortest of several runs, in seconds.
@@ -76,7 +93,7 @@ fn best_time(plan: &Plan, graph: &Graph, inputs: &CheckedInputs) -> Result<f64> 
         let started = Instant::now();
         run::once(plan, graph.signature(), inputs)?;
         best = best.min(started.elapsed().as_secs_f64());
-        if runs > 0 && began.elapsed() > MEASURED_FOR {
+        if runs > 0 && (best < WORTH_IT.1 || began.elapsed() > MEASURED_FOR) {
             break;
         }
     }

@@ -1,10 +1,43 @@
-//! Our own operators of the domain ai.onnx, where tract's answer wrongly or are missing.
+//! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
-mod log_sum_exp;
+mod attention;
+mod bits;
+mod builtin;
+mod col2im;
+mod compress;
+mod deferred;
+mod det;
+mod frame;
+mod one_hot;
+mod pick;
+mod pointwise;
+mod pool;
+mod present;
+mod quantised;
+mod recurrent;
+mod reduce;
+mod reverse_sequence;
+mod unique;
+mod upsample;
+mod window;
 
 use tract_onnx::Onnx;
 
-/// Registers the operators; they replace tract's of the same name.
+/// Registers them; they replace tract's of the same name.
 pub fn register(onnx: &mut Onnx) {
-    log_sum_exp::register(onnx);
+    attention::register(onnx);
+    bits::register(onnx);
+    col2im::register(onnx);
+    compress::register(onnx);
+    det::register(onnx);
+    frame::register(onnx);
+    one_hot::register(onnx);
+    pointwise::register(onnx);
+    pool::register(onnx);
+    quantised::register(onnx);
+    recurrent::register(onnx);
+    reduce::register(onnx);
+    reverse_sequence::register(onnx);
+    unique::register(onnx);
+    upsample::register(onnx);
 }

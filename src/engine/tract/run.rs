@@ -12,12 +12,9 @@ use crate::error::{Error, Result, panic_text};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor as WireTensor;
 
-/// Runs a plan in a state of its own, for trying it out.
+/// Runs a plan behind a guard, for trying it out.
 pub fn once(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result<()> {
-    let run = || {
-        let mut state = plan.runnable.spawn().map_err(failed)?;
-        run(&mut state, &plan.takes, signature, inputs).map(|_| ())
-    };
+    let run = || run(plan, signature, inputs).map(|_| ());
     let panicked = |panic: Box<dyn Any + Send>| {
         Err(Error::internal(format!(
             "tract panicked: {}",
@@ -27,19 +24,17 @@ pub fn once(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Resul
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
 }
 
-/// Runs a plan whose inputs are those that it `takes` of the signature's.
-pub fn run(
-    state: &mut TypedSimpleState,
-    takes: &[usize],
-    signature: &Signature,
-    inputs: &CheckedInputs,
-) -> Result<Vec<WireTensor>> {
-    let inputs = takes
+/// Runs a plan.
+pub fn run(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result<Vec<WireTensor>> {
+    let tensor = |place: &usize| Ok(convert::input(&inputs.tensors()[*place])?.into_tvalue());
+    let inputs = plan
+        .takes
         .iter()
-        .map(|place| Ok(convert::input(&inputs.tensors()[*place])?.into_tvalue()));
-    let outputs = state
-        .run(inputs.collect::<Result<TVec<TValue>>>()?)
-        .map_err(failed)?;
+        .map(tensor)
+        .collect::<Result<TVec<TValue>>>()?;
+    // In a state of its own: a state that is used again lets a recurrent layer go on from where the request before,
+    // which may be somebody else's, has left it.
+    let outputs = plan.runnable.run(inputs).map_err(failed)?;
     let (declared, got) = (signature.outputs.len(), outputs.len());
     if declared != got {
         return Err(Error::internal(format!(

@@ -127,12 +127,19 @@ fn specs(list: &Value, suffix: &str) -> Vec<TensorSpec> {
         dims: item[2]
             .as_array()
             .map(|dims| dims.iter().map(dim).collect()),
+        columns: item[3]
+            .as_array()
+            .map(|names| names.iter().map(text).collect()),
     };
     list.as_array()
         .expect("a list of tensors")
         .iter()
         .map(spec)
         .collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a name").to_owned()
 }
 
 fn dim(value: &Value) -> Dim {

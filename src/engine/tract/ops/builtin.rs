@@ -1,0 +1,19 @@
+//! tract's own operators, for the cases that they compute right.
+
+use std::sync::LazyLock;
+
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::deferred::Built;
+
+static TRACTS: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
+
+/// The operator that tract makes of a node.
+pub fn builtin(context: &ParsingContext, node: &NodeProto) -> Built {
+    let operators = &TRACTS.op_register.0;
+    let build = operators.get(&node.op_type);
+    build.with_context(|| format!("tract has no {}", node.op_type))?(context, node)
+}
