@@ -199,7 +199,7 @@ def typed(tmp_path_factory):
         yield running
 
 
-@pytest.mark.parametrize("name", map(marked, MODELS))
+@pytest.mark.parametrize("name", [marked(name) for name in MODELS])
 def test_every_type_answers_like_onnx_runtime(typed, session, name):
     made, asked = MODELS[name]
     outputs = [output.name for output in made.graph.output]
