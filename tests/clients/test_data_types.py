@@ -137,10 +137,13 @@ def optional():
 
 
 def wide():
-    """Whole numbers that need 64 bits, where they meet a shape."""
+    """Whole numbers that need 64 bits, where tract takes them for lengths."""
     x, y = value("x", "int64", ["n"]), value("y", "int64", ["n"])
     sized = node("Shape", ["x"], ["s"])
     yield "wide_input", model([sized, node("Mul", ["x", "s"], ["y"])], [x], [y]), [{"x": np.array([2**40, 6])}]
+    for name, values in [("int64", [2**40, 6]), ("uint32", [2**32 - 1, 6]), ("float64", [2**40, -6])]:
+        cast = model([node("Cast", ["x"], ["y"], to=TensorProto.INT64)], [value("x", name, ["n"])], [y])
+        yield f"wide_cast_of_{name}", cast, [{"x": np.array(values).astype(name)}]
     most = [numpy_helper.from_array(np.array([2**63 - 1]), "most")]
     least = model([sized, node("Min", ["s", "most"], ["l"]), node("Mul", ["x", "l"], ["y"])], [x], [y], most)
     yield "wide_weight", least, [{"x": np.array([3, 6])}]
@@ -153,6 +156,9 @@ LATER = {
     "no_values": "tract counts the outputs that a node leaves out",
     "no_places": "tract counts the outputs that a node leaves out",
     "no_mask": "tract counts the outputs that a node leaves out",
+    "wide_cast_of_int64": "WRONG ANSWER: tract casts to INT64 through 32 bits",
+    "wide_cast_of_uint32": "WRONG ANSWER: tract casts to INT64 through 32 bits",
+    "wide_cast_of_float64": "WRONG ANSWER: tract casts to INT64 through 32 bits",
     "wide_input": "WRONG ANSWER: tract computes with 32 bits where a shape is a factor",
     "wide_weight": "WRONG ANSWER: tract computes with 32 bits where a shape is compared",
 }
