@@ -3,11 +3,13 @@
 mod attention;
 mod bits;
 mod builtin;
+mod cast;
 mod col2im;
 mod compress;
 mod deferred;
 mod det;
 mod frame;
+mod gemm;
 mod one_hot;
 mod pick;
 mod pointwise;
@@ -27,10 +29,12 @@ use tract_onnx::Onnx;
 pub fn register(onnx: &mut Onnx) {
     attention::register(onnx);
     bits::register(onnx);
+    cast::register(onnx);
     col2im::register(onnx);
     compress::register(onnx);
     det::register(onnx);
     frame::register(onnx);
+    gemm::register(onnx);
     one_hot::register(onnx);
     pointwise::register(onnx);
     pool::register(onnx);
