@@ -1,6 +1,5 @@
 //! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
-mod attention;
 mod bits;
 mod builtin;
 mod col2im;
@@ -8,7 +7,10 @@ mod compress;
 mod deferred;
 mod det;
 mod frame;
+mod guards;
+mod indices;
 mod one_hot;
+mod pad;
 mod pick;
 mod pointwise;
 mod pool;
@@ -25,13 +27,15 @@ use tract_onnx::Onnx;
 
 /// Registers them; they replace tract's of the same name.
 pub fn register(onnx: &mut Onnx) {
-    attention::register(onnx);
     bits::register(onnx);
     col2im::register(onnx);
     compress::register(onnx);
     det::register(onnx);
     frame::register(onnx);
+    guards::register(onnx);
+    indices::register(onnx);
     one_hot::register(onnx);
+    pad::register(onnx);
     pointwise::register(onnx);
     pool::register(onnx);
     quantised::register(onnx);

@@ -1,0 +1,84 @@
+//! Operators that tract computes right but for some attributes, with which they are refused.
+
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+use super::builtin::builtin;
+use super::deferred::Built;
+use super::present::Present;
+
+/// Registers the checks before tract's operators.
+pub fn register(onnx: &mut Onnx) {
+    let register = &mut onnx.op_register;
+    register.insert("Attention", attention);
+    register.insert("GridSample", grid_sample);
+    register.insert("Resize", resize);
+}
+
+fn attention(context: &ParsingContext, node: &NodeProto) -> Built {
+    const PAST_KEY: usize = 4;
+    for window in ["left_window_size", "right_window_size"] {
+        let size = node.get_attr_opt::<i64>(window)?;
+        ensure!(
+            size.is_none_or(|size| size < 0),
+            "{window} is not supported; export the layer as single operators"
+        );
+    }
+    let is_causal = node.get_attr_opt::<i64>("is_causal")? == Some(1);
+    ensure!(
+        !is_causal || Present::of(&node.input).get(PAST_KEY).is_none(),
+        "is_causal with past keys is not supported; export the layer as single operators"
+    );
+    builtin(context, node)
+}
+
+fn grid_sample(context: &ParsingContext, node: &NodeProto) -> Built {
+    let mode: Option<&str> = node.get_attr_opt("mode")?;
+    let is_cubic = mode.is_some_and(|mode| ["cubic", "bicubic"].contains(&mode));
+    ensure!(
+        !is_cubic || node.get_attr_opt("padding_mode")? != Some("border"),
+        "mode {} with padding_mode border gives wrong values; use another padding_mode",
+        mode.unwrap_or_default()
+    );
+    builtin(context, node)
+}
+
+fn resize(context: &ParsingContext, node: &NodeProto) -> Built {
+    const SCALES: usize = 2;
+    let mode: Option<&str> = node.get_attr_opt("coordinate_transformation_mode")?;
+    if let (Some("align_corners"), Some(scales)) = (mode, node.input.get(SCALES)) {
+        let scales = initializer(context, scales)?;
+        let scales = scales.map(|scales| scales.cast_to::<f32>().map(|scales| scales.into_owned()));
+        if let Some(scales) = scales.transpose()? {
+            let scales = scales.to_plain_array_view::<f32>()?.to_owned();
+            ensure!(
+                scales.iter().all(|scale| scale.fract() == 0.0),
+                "align_corners with scales that are no whole numbers gives wrong values; export with sizes"
+            );
+        }
+    }
+    builtin(context, node)
+}
+
+/// The value of an input that is written down in the file.
+fn initializer(context: &ParsingContext, name: &str) -> TractResult<Option<Tensor>> {
+    let graphs = context.parent_graphs.iter().rev();
+    let constant = |graph: &&tract_onnx::pb::GraphProto| {
+        let initializer = graph.initializer.iter().find(|tensor| tensor.name == name);
+        let nodes = graph.node.iter().filter(|node| node.op_type == "Constant");
+        let node = nodes.flat_map(|node| {
+            let is_it = node.output.first().is_some_and(|output| output == name);
+            let value = node
+                .attribute
+                .iter()
+                .find(|attribute| attribute.name == "value");
+            value.filter(|_| is_it).and_then(|value| value.t.as_ref())
+        });
+        initializer.or(node.into_iter().next()).cloned()
+    };
+    let found = graphs.filter_map(|graph| constant(&graph)).next();
+    found.map(|tensor| context.load_tensor(&tensor)).transpose()
+}
