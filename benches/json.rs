@@ -125,6 +125,7 @@ fn write(criterion: &mut Criterion) {
                 model_name: "model",
                 model_version: "1",
                 id: None,
+                signature: &Signature::default(),
                 outputs,
             };
             encode(&answer, *style, NanForm::Null).expect("every output has rows")
@@ -178,6 +179,7 @@ fn signature(dtype: DataType, row: &[usize]) -> Signature {
         name: NAME.to_owned(),
         dtype,
         dims: Some(dims.collect()),
+        columns: None,
     };
     Signature {
         inputs: vec![input],

@@ -30,11 +30,9 @@ fn rows_per_second(criterion: &mut Criterion) {
         ("digits", 2, digits_rows),
     ] {
         let path = format!("models/{model}/{version}/model.onnx");
-        let bytes = std::fs::read(path).expect("the bundled model is there");
-        let source = ModelSource {
-            bytes: bytes.into(),
-        };
-        let loaded = TractEngine.load(&source).expect("the bundled model loads");
+        let source = ModelSource::read(path.as_ref()).expect("the bundled model is there");
+        let loaded = TractEngine::default().load(&source, &mut Vec::new());
+        let loaded = loaded.expect("the bundled model loads");
         let mut session = loaded.session().expect("the model runs");
         let mut group = criterion.benchmark_group(format!("{model} version {version}"));
         for batch in BATCHES {

@@ -73,6 +73,8 @@ pub struct InferenceConfig {
     /// `None` follows the CPU quota.
     pub threads: Option<usize>,
     pub queue_rows: usize,
+    /// How long loading a model's version may take.
+    pub load_timeout: Duration,
 }
 
 /// How the log is written.

@@ -6,11 +6,13 @@
 pub mod onnx;
 pub mod tract;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor;
 
@@ -19,8 +21,9 @@ pub trait Engine: Send + Sync {
     /// The engine's name in logs, metrics and metadata.
     fn name(&self) -> &'static str;
 
-    /// Loads a model; the error says which operator or dimension stands in the way.
-    fn load(&self, source: &ModelSource) -> Result<Arc<dyn Model>>;
+    /// Loads a model; the error says which operator or dimension stands in the way. Every way of running the model
+    /// that was tried is added to `tried`, whatever came of it.
+    fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>>;
 }
 
 /// Where a model comes from.
@@ -28,6 +31,30 @@ pub trait Engine: Send + Sync {
 pub struct ModelSource {
     /// The whole ONNX file.
     pub bytes: Bytes,
+    /// The folder that its external data may be in.
+    pub folder: Option<PathBuf>,
+}
+
+impl ModelSource {
+    /// Reads an ONNX file.
+    pub fn read(path: &Path) -> Result<ModelSource> {
+        let cannot =
+            |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+        let bytes = std::fs::read(path).map_err(cannot)?;
+        Ok(ModelSource {
+            bytes: bytes.into(),
+            folder: path.parent().map(Path::to_owned),
+        })
+    }
+}
+
+/// One way of running a model that was tried while it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// What was tried, such as `one plan for every shape`.
+    pub what: String,
+    /// What was seen, or why it does not do.
+    pub outcome: Result<String, String>,
 }
 
 /// A loaded model.
@@ -37,6 +64,16 @@ pub trait Model: Send + Sync {
 
     /// What one worker needs to run the model.
     fn session(&self) -> Result<Box<dyn Session>>;
+
+    /// Inputs that the model was seen to run with while it was loaded, if there were any.
+    fn sample(&self) -> Option<Sample> {
+        None
+    }
+
+    /// Whether a run of these inputs begins at once, without preparing something for their shapes first.
+    fn is_prepared(&self, _inputs: &CheckedInputs) -> bool {
+        true
+    }
 }
 
 /// A model's state on one worker thread.

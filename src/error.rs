@@ -4,6 +4,7 @@
 //! exhaustive table. An error's message is written for the client and names the field, what was expected and
 //! what came; what only the operator may see travels as the source and goes to the log.
 
+use std::any::Any;
 use std::time::Duration;
 
 /// What went wrong, in terms that every protocol can express.
@@ -138,6 +139,13 @@ impl Error {
         }
         text
     }
+}
+
+/// What a panic says, for the log.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a word")
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub struct Server {
 impl Server {
     /// Builds the server on tract and binds its address.
     pub async fn build(config: Config) -> Result<Server> {
-        Server::build_with(config, Arc::new(TractEngine), Metrics::new()).await
+        let metrics = Metrics::new();
+        let engine = TractEngine::new(metrics.plan_cache());
+        Server::build_with(config, Arc::new(engine), metrics).await
     }
 
     /// Builds the server on an engine of the caller's.
@@ -95,6 +97,7 @@ impl Server {
             metrics: metrics.clone(),
             budget,
             queue_rows: inference.queue_rows,
+            load_timeout: inference.load_timeout,
         };
         let reconciler = Reconciler {
             path: repository.path,

@@ -3,6 +3,7 @@
 pub mod batcher;
 pub mod budget;
 pub mod deployment;
+pub mod joining;
 pub mod lane;
 pub mod pace;
 pub mod reconcile;

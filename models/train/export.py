@@ -1,4 +1,4 @@
-"""What both scripts do with a converted graph: tidy it, save it, measure the saved file."""
+"""What every script does with a converted graph: tidy it, save it, measure the saved file."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ def output_folder(description):
 def save(model, repository, name, version):
     """Tidies the graph and writes it to <repository>/<name>/<version>/model.onnx."""
     graph = model.graph
-    # Both converters leave the batch dimension anonymous or name it as they like.
+    # The converters leave the batch dimension anonymous or name it as they like.
     for value in [*graph.input, *graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     # Intermediate shapes are the converter's guesses, and doc strings and metadata may

@@ -8,15 +8,15 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::finish;
-use super::predict::read_file;
 use crate::engine::onnx::OnnxFile;
 use crate::engine::tract::TractEngine;
-use crate::engine::{Engine, ModelSource};
+use crate::engine::{Attempt, Engine, ModelSource};
 use crate::error::{Error, Result};
 use crate::oip::example;
+use crate::serving::joining;
+use crate::tensor::sample::Sample;
 use crate::tensor::shape::Dims;
 use crate::tensor::signature::TensorSpec;
-use crate::tensor::value::NamedTensor;
 
 /// A longer example is left to `--example`, which prints nothing else.
 const MOST_EXAMPLE_BYTES: usize = 2000;
@@ -35,20 +35,17 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    /// Prints the report; exits 0 only when the model loads and runs.
+    /// Prints the report; exits 0 only when the model loads.
     pub fn run(self) -> ExitCode {
         finish(self.inspect())
     }
 
     fn inspect(self) -> Result<()> {
-        let bytes = read_file(&self.model)?;
-        let file = OnnxFile::read(&bytes)?;
-        let inputs = example::inputs(&file.signature)?;
-        let example = example::body(&inputs);
-        let verdict = match self.example {
-            true => Ok(()),
-            false => verdict(bytes, inputs),
-        };
+        let source = ModelSource::read(&self.model)?;
+        let file = OnnxFile::read(&source.bytes, source.folder.as_deref())?;
+        let verdict = Verdict::find(&source);
+        let sample = verdict.sample.unwrap_or(Sample::ZEROS);
+        let example = example::body(&Sample { seed: 0, ..sample }.tensors(&file.signature)?);
         if self.example {
             println!("{example}");
         } else if self.json {
@@ -56,10 +53,10 @@ impl Inspect {
         } else {
             self.print(&file, &verdict, &example);
         }
-        verdict
+        verdict.loaded
     }
 
-    fn print(&self, file: &OnnxFile, verdict: &Result<()>, example: &str) {
+    fn print(&self, file: &OnnxFile, verdict: &Verdict, example: &str) {
         println!("{}", self.model.display());
         let opsets: Vec<_> = file
             .opsets
@@ -87,16 +84,18 @@ impl Inspect {
         println!("  operators  {}", operators.join(", "));
         print_tensors("inputs", &file.signature.inputs);
         print_tensors("outputs", &file.signature.outputs);
-        match verdict {
-            Ok(()) => println!(
-                "  engine     {}: loads, and runs the example",
-                TractEngine.name()
-            ),
-            Err(error) => println!(
-                "  engine     {}: does not serve this model: {}",
-                TractEngine.name(),
-                error.chain()
-            ),
+        println!("  engine     {}: {}", verdict.engine, verdict.summary());
+        for (index, Attempt { what, outcome }) in verdict.tried.iter().enumerate() {
+            let title = if index == 0 { "tried" } else { "" };
+            match outcome {
+                Ok(seen) => println!("  {title:<10} {what}: {seen}"),
+                Err(reason) => println!("  {title:<10} {what}: no: {reason}"),
+            }
+        }
+        match &verdict.joins {
+            Some(Ok(())) => println!("  rows       requests can be joined into one run"),
+            Some(Err(reason)) => println!("  rows       a request is one row: {reason}"),
+            None => {}
         }
         match example.len() <= MOST_EXAMPLE_BYTES {
             true => println!("  example    {example}"),
@@ -108,23 +107,63 @@ impl Inspect {
     }
 }
 
-/// Loads the model and runs the example, as the server would: behind a guard against panics.
-fn verdict(bytes: Vec<u8>, inputs: Vec<NamedTensor>) -> Result<()> {
-    let run = AssertUnwindSafe(|| {
-        let model = TractEngine.load(&ModelSource {
-            bytes: bytes.into(),
-        })?;
-        let inputs = model.signature().check(inputs)?;
-        model.session()?.run(&inputs).map(|_| ())
-    });
-    catch_unwind(run).unwrap_or_else(|_| Err(Error::internal("the engine panicked")))
+/// What comes of loading the model as the server would.
+struct Verdict {
+    engine: &'static str,
+    tried: Vec<Attempt>,
+    loaded: Result<()>,
+    /// What was seen to run.
+    sample: Option<Sample>,
+    /// Why requests cannot be joined, if they cannot; nothing where the model does not load.
+    joins: Option<Result<(), String>>,
+}
+
+impl Verdict {
+    /// Loads the model and tries it out, behind a guard against panics.
+    fn find(source: &ModelSource) -> Verdict {
+        let engine = TractEngine::default();
+        let mut tried = Vec::new();
+        let load = AssertUnwindSafe(|| {
+            let model = engine.load(source, &mut tried)?;
+            Ok((model.sample(), joining::prove(&*model)))
+        });
+        let found =
+            catch_unwind(load).unwrap_or_else(|_| Err(Error::internal("the engine panicked")));
+        let engine = engine.name();
+        match found {
+            Ok((sample, joins)) => Verdict {
+                engine,
+                tried,
+                loaded: Ok(()),
+                sample,
+                joins: Some(joins),
+            },
+            Err(error) => Verdict {
+                engine,
+                tried,
+                loaded: Err(error),
+                sample: None,
+                joins: None,
+            },
+        }
+    }
+
+    fn summary(&self) -> String {
+        match (&self.loaded, self.sample) {
+            (Ok(()), Some(_)) => "loads, and runs the example".to_owned(),
+            (Ok(()), None) => "loads; runs none of the requests that were made up".to_owned(),
+            (Err(error), _) => format!("does not serve this model: {}", error.chain()),
+        }
+    }
 }
 
 fn print_tensors(title: &str, specs: &[TensorSpec]) {
     for (index, spec) in specs.iter().enumerate() {
         let title = if index == 0 { title } else { "" };
+        let columns = spec.columns.as_ref();
+        let columns = columns.map_or_else(String::new, |names| format!(": {}", names.join(", ")));
         println!(
-            "  {title:<10} {} {} {}",
+            "  {title:<10} {} {} {}{columns}",
             spec.name,
             spec.dtype,
             Dims(&spec.wire_shape())
@@ -132,14 +171,34 @@ fn print_tensors(title: &str, specs: &[TensorSpec]) {
     }
 }
 
-fn as_json(file: &OnnxFile, verdict: &Result<()>, example: &str) -> Value {
-    let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() });
-    let engine = match verdict {
-        Ok(()) => json!({ "name": TractEngine.name(), "serves": true }),
-        Err(error) => {
-            json!({ "name": TractEngine.name(), "serves": false, "reason": error.chain() })
+fn as_json(file: &OnnxFile, verdict: &Verdict, example: &str) -> Value {
+    let tensor = |spec: &TensorSpec| {
+        let mut tensor = json!({
+            "name": spec.name,
+            "datatype": spec.dtype.name(),
+            "shape": spec.wire_shape(),
+        });
+        if let Some(columns) = &spec.columns {
+            tensor["columns"] = columns.iter().map(String::as_str).collect();
         }
+        tensor
     };
+    let tried = |Attempt { what, outcome }: &Attempt| match outcome {
+        Ok(seen) => json!({ "what": what, "does": true, "seen": seen }),
+        Err(reason) => json!({ "what": what, "does": false, "reason": reason }),
+    };
+    let mut engine = json!({
+        "name": verdict.engine,
+        "serves": verdict.loaded.is_ok(),
+        "runs_example": verdict.sample.is_some(),
+        "tried": verdict.tried.iter().map(tried).collect::<Value>(),
+    });
+    if let Err(error) = &verdict.loaded {
+        engine["reason"] = error.chain().into();
+    }
+    if let Some(joins) = &verdict.joins {
+        engine["requests_join"] = joins.is_ok().into();
+    }
     json!({
         "producer": file.producer,
         "ir_version": file.ir_version,

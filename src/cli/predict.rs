@@ -14,9 +14,10 @@ use crate::engine::{Engine, ModelSource};
 use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, encode};
+use crate::oip::response::{Answer, encode, write_nested};
 use crate::service::types::select_outputs;
 use crate::tensor::shape::Dims;
+use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
 
 /// Run one request against a model, without a server.
@@ -39,9 +40,8 @@ impl Predict {
     }
 
     fn predict(self) -> Result<()> {
-        let model = TractEngine.load(&ModelSource {
-            bytes: read_file(&self.model)?.into(),
-        })?;
+        let source = ModelSource::read(&self.model)?;
+        let model = TractEngine::default().load(&source, &mut Vec::new())?;
         let limits = Config::load(&Sources::default())
             .map_err(|problems| Error::internal(problems.join("; ")))?
             .limits;
@@ -72,13 +72,14 @@ impl Predict {
                     model_name: &name,
                     model_version: "1",
                     id: id.as_deref(),
+                    signature: model.signature(),
                     outputs: &outputs,
                 };
                 encode(&answer, style, parameters.nan)?
             }
             false => outputs
                 .iter()
-                .flat_map(|output| readable(output).into_bytes())
+                .flat_map(|output| readable(output, model.signature()).into_bytes())
                 .collect(),
         };
         let mut stdout = std::io::stdout().lock();
@@ -89,9 +90,10 @@ impl Predict {
     }
 }
 
-fn readable(NamedTensor { name, tensor }: &NamedTensor) -> String {
+fn readable(output: &NamedTensor, signature: &Signature) -> String {
     let mut nested = Vec::new();
-    crate::oip::response::write_nested(&mut nested, tensor, NanForm::Token);
+    write_nested(&mut nested, output, signature, NanForm::Token);
+    let NamedTensor { name, tensor } = output;
     let (dtype, dims) = (tensor.dtype(), Dims(tensor.shape().dims()));
     format!(
         "{name} ({dtype} {dims}): {}\n",
@@ -99,16 +101,11 @@ fn readable(NamedTensor { name, tensor }: &NamedTensor) -> String {
     )
 }
 
-/// Reads a file that the command line names.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let cannot =
-        |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
-    std::fs::read(path).map_err(cannot)
-}
-
 fn read_input(path: &Path) -> Result<Vec<u8>> {
     if path != Path::new("-") {
-        return read_file(path);
+        let cannot =
+            |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+        return std::fs::read(path).map_err(cannot);
     }
     let mut input = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut input);

@@ -54,7 +54,12 @@ pub fn run(settings: Settings) -> ExitCode {
 async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
     let mut signals = Signals::listen()
         .map_err(|error| Error::internal("cannot listen to signals").with_source(error))?;
-    let server = Server::build_with(config, std::sync::Arc::new(TractEngine), metrics).await?;
+    let server = Server::build_with(
+        config,
+        std::sync::Arc::new(TractEngine::new(metrics.plan_cache())),
+        metrics,
+    )
+    .await?;
     tracing::info!(
         version = VERSION,
         address = %server.address(),

@@ -129,6 +129,11 @@ pub const KEYS: &[Key] = &[
         "rows that may wait for each model; a full queue answers 429",
     ),
     key(
+        "inference.load_timeout_ms",
+        "300000",
+        "milliseconds that loading a model's version may take; past them it has failed",
+    ),
+    key(
         "log.format",
         "auto",
         "`pretty`, `json`, or `auto`: pretty on a terminal, JSON elsewhere",

@@ -156,9 +156,11 @@ impl Checker<'_> {
                 .map(Some),
         });
         let queue_rows = self.number("inference.queue_rows", 1, usize::MAX);
+        let load_timeout = self.milliseconds("inference.load_timeout_ms", 1);
         Some(InferenceConfig {
             threads: threads?,
             queue_rows: queue_rows?,
+            load_timeout: load_timeout?,
         })
     }
 

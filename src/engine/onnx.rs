@@ -1,17 +1,23 @@
 //! Reads from an ONNX file what does not depend on an engine: its signature, operator sets and operators.
 
+mod check;
+mod element;
+mod external;
 mod proto;
+mod signature;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use bytes::Bytes;
 use prost::Message;
 
-use self::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto,
-};
+use self::element::ElementType;
+pub use self::external::External;
+use self::proto::{AttributeProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
-use crate::tensor::dtype::DataType;
-use crate::tensor::signature::{Dim, Signature, TensorSpec};
+use crate::tensor::shape::Shape;
+use crate::tensor::signature::Signature;
 
 /// The most nested subgraphs that are looked into; prost itself refuses deeper ones.
 const DEEPEST_GRAPH: usize = 64;
@@ -64,19 +70,21 @@ impl Node {
 }
 
 impl OnnxFile {
-    /// Reads the file's description; fails when it is not ONNX or has a type that no protocol here carries.
-    pub fn read(bytes: &[u8]) -> Result<OnnxFile> {
-        let model = ModelProto::decode(bytes)
+    /// Reads and checks the file's description; fails when it is not ONNX, does not hold what it declares, or has a
+    /// type that no protocol here carries. Its external data is looked for in `folder` alone.
+    pub fn read(bytes: &Bytes, folder: Option<&Path>) -> Result<OnnxFile> {
+        let model = ModelProto::decode(bytes.clone())
             .map_err(|error| Error::invalid("the file is not an ONNX model").with_source(error))?;
         let graph = model
             .graph
             .as_ref()
             .ok_or_else(|| Error::invalid("the file is not an ONNX model: it has no graph"))?;
+        check::check(&model, folder)?;
         let opsets = model
             .opset_import
             .iter()
             .map(|opset| (domain(&opset.domain).to_owned(), opset.version));
-        let signature = signature(graph)?;
+        let signature = signature::read(graph)?;
         let producer = [
             model.producer_name.as_str(),
             model.producer_version.as_str(),
@@ -108,8 +116,26 @@ impl OnnxFile {
     }
 }
 
+/// The bytes that a tensor of this element type and shape needs, if it has a fixed number of them.
+pub fn bytes_of(element_type: i32, dims: &[i64]) -> Option<usize> {
+    let dims = dims
+        .iter()
+        .map(|dim| usize::try_from(*dim))
+        .collect::<Result<_, _>>();
+    let shape = Shape::new(dims.ok()?).ok()?;
+    ElementType::from_number(element_type)?.bytes(shape.elements())
+}
+
 fn domain(name: &str) -> &str {
     if name.is_empty() { "ai.onnx" } else { name }
+}
+
+/// `Operator`, or `domain.Operator` outside of `ai.onnx`.
+fn operator(of: &str, op_type: &str) -> String {
+    match domain(of) {
+        "ai.onnx" => op_type.to_owned(),
+        domain => format!("{domain}.{op_type}"),
+    }
 }
 
 fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
@@ -118,12 +144,10 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
         op_type,
         mut attribute,
         domain: of,
+        ..
     } in from
     {
-        let operator = match domain(&of) {
-            "ai.onnx" => op_type,
-            domain => format!("{domain}.{op_type}"),
-        };
+        let operator = operator(&of, &op_type);
         if depth > 0 {
             for attribute in &mut attribute {
                 let subgraphs = attribute
@@ -142,79 +166,15 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     }
 }
 
-fn signature(graph: &GraphProto) -> Result<Signature> {
-    let is_weight = |name: &str| graph.initializer.iter().any(|weight| weight.name == name);
-    let inputs = graph
-        .input
-        .iter()
-        .filter(|input| !is_weight(&input.name))
-        .map(|input| spec("input", input));
-    let outputs = graph.output.iter().map(|output| spec("output", output));
-    Ok(Signature {
-        inputs: inputs.collect::<Result<_>>()?,
-        outputs: outputs.collect::<Result<_>>()?,
-    })
-}
-
-fn spec(what: &str, value: &ValueInfoProto) -> Result<TensorSpec> {
-    let name = value.name.clone();
-    let refuse = |got: &str| {
-        Error::unimplemented(format!(
-            "{what} '{name}' is {got}, which no protocol here carries"
-        ))
-    };
-    let tensor = value
-        .r#type
-        .as_ref()
-        .and_then(|kind| kind.tensor_type.as_ref());
-    let tensor =
-        tensor.ok_or_else(|| refuse("not a tensor (a sequence, a map or an optional value)"))?;
-    let dtype = data_type(tensor.elem_type)
-        .ok_or_else(|| refuse(&format!("of ONNX element type {}", tensor.elem_type)))?;
-    let dims = tensor
-        .shape
-        .as_ref()
-        .map(|shape| shape.dim.iter().map(dim).collect());
-    Ok(TensorSpec { name, dtype, dims })
-}
-
-fn dim(dim: &DimensionProto) -> Dim {
-    match (&dim.dim_param, dim.dim_value.map(usize::try_from)) {
-        (Some(name), _) if !name.is_empty() => Dim::Dynamic(Some(name.clone())),
-        (_, Some(Ok(length))) => Dim::Fixed(length),
-        _ => Dim::Dynamic(None),
-    }
-}
-
-/// The numbers of `TensorProto.DataType`.
-fn data_type(number: i32) -> Option<DataType> {
-    Some(match number {
-        1 => DataType::Fp32,
-        2 => DataType::UInt8,
-        3 => DataType::Int8,
-        4 => DataType::UInt16,
-        5 => DataType::Int16,
-        6 => DataType::Int32,
-        7 => DataType::Int64,
-        8 => DataType::Bytes,
-        9 => DataType::Bool,
-        10 => DataType::Fp16,
-        11 => DataType::Fp64,
-        12 => DataType::UInt32,
-        13 => DataType::UInt64,
-        16 => DataType::Bf16,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::dtype::DataType;
 
     #[test]
     fn the_bundled_model_describes_itself() {
-        let bytes = include_bytes!("../../models/iris/2/model.onnx");
-        let file = OnnxFile::read(bytes).expect("the bundled model is ONNX");
+        let bytes = Bytes::from_static(include_bytes!("../../models/iris/2/model.onnx"));
+        let file = OnnxFile::read(&bytes, None).expect("the bundled model is ONNX");
         assert_eq!(file.operators()["MatMul"], 2);
         assert!(file.opsets["ai.onnx"] >= 13);
         assert_eq!(file.signature.inputs[0].name, "features");
@@ -225,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_not_onnx_is_refused() {
-        assert!(OnnxFile::read(b"not a protobuf").is_err());
-        assert!(OnnxFile::read(b"").is_err());
+        assert!(OnnxFile::read(&Bytes::from_static(b"not a protobuf"), None).is_err());
+        assert!(OnnxFile::read(&Bytes::new(), None).is_err());
     }
 }

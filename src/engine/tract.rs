@@ -1,159 +1,298 @@
 //! The tract engine: pure Rust, always there.
 //!
-//! The file's value_info and output shapes are often stale and are left out; what the signature says about the
-//! inputs is told to tract anew, with a symbol for every dynamic dimension.
+//! `graph` reads a model and makes plans from it, `ladder` finds which plans run, `cache` keeps those that were made
+//! for concrete shapes, `run` runs one. `ml` and `ops` are operators of our own.
 
+mod cache;
+mod compare;
 mod convert;
+mod graph;
 mod known_wrong;
+mod ladder;
+mod message;
 mod ml;
 mod ops;
+mod proto;
+mod run;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tract_onnx::prelude::*;
+use bytes::Bytes;
 
-use super::onnx::OnnxFile;
-use super::{Engine, Model, ModelSource, Session};
+use self::cache::{Bounds, Key, Made, PlanCache};
+use self::graph::{Graph, Plan};
+use self::ladder::{Foothold, MOST_FROZEN_ELEMENTS};
+use super::{Attempt, Engine, Model, ModelSource, Session};
 use crate::error::{Error, Result};
-use crate::tensor::signature::{CheckedInputs, Dim, Signature, TensorSpec};
-use crate::tensor::value::Tensor as WireTensor;
+use crate::telemetry::cgroup::Cgroup;
+use crate::telemetry::metrics::PlanCacheMetrics;
+use crate::tensor::sample::Sample;
+use crate::tensor::signature::{CheckedInputs, Signature};
+use crate::tensor::value::Tensor;
+
+/// The most plans that are kept for concrete shapes, of all models together.
+const MOST_PLANS: usize = 64;
+/// Their share of the memory that the process may use.
+const SHARE_OF_MEMORY: u64 = 4;
+/// The most bytes of them where there is no limit on the process.
+const PLAN_BYTES: usize = 1 << 30;
+/// How many shapes that had no plan of their own are remembered: the second request of a shape makes one.
+const MOST_SHAPES_SEEN: usize = 16;
 
 /// Loads models with tract-onnx.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct TractEngine;
+#[derive(Clone)]
+pub struct TractEngine {
+    cache: Arc<PlanCache>,
+    loaded: Arc<AtomicU64>,
+}
+
+impl TractEngine {
+    /// An engine that counts its plans in `metrics`.
+    pub fn new(metrics: PlanCacheMetrics) -> TractEngine {
+        let limit = Cgroup::of_process().and_then(|cgroup| cgroup.memory_limit_bytes());
+        let bytes = limit
+            .and_then(|limit| usize::try_from(limit / SHARE_OF_MEMORY).ok())
+            .unwrap_or(PLAN_BYTES);
+        let bounds = Bounds {
+            plans: MOST_PLANS,
+            bytes,
+        };
+        TractEngine {
+            cache: Arc::new(PlanCache::new(bounds, metrics)),
+            loaded: Arc::default(),
+        }
+    }
+}
+
+impl Default for TractEngine {
+    fn default() -> Self {
+        TractEngine::new(PlanCacheMetrics::default())
+    }
+}
 
 impl Engine for TractEngine {
     fn name(&self) -> &'static str {
         "tract"
     }
 
-    fn load(&self, source: &ModelSource) -> Result<Arc<dyn Model>> {
-        let file = OnnxFile::read(&source.bytes)?;
-        known_wrong::refuse(&file)?;
-        let signature = file.signature;
-        let plan = plan(&source.bytes, &signature).map_err(readable)?;
-        Ok(Arc::new(TractModel {
-            signature: Arc::new(signature),
-            plan,
-        }))
-    }
-}
-
-/// tract names the operator and the node in its chain of causes; all of it is of use to the model's owner.
-fn readable(error: TractError) -> Error {
-    Error::unimplemented(format!("tract cannot run this model: {error:#}"))
-}
-
-fn plan(bytes: &[u8], signature: &Signature) -> TractResult<Arc<TypedRunnableModel>> {
-    let mut onnx = tract_onnx::onnx()
-        .with_ignore_value_info(true)
-        .with_ignore_output_shapes(true);
-    ml::register(&mut onnx);
-    ops::register(&mut onnx);
-    let mut model = onnx.model_for_read(&mut std::io::Cursor::new(bytes))?;
-    let mut symbols = Symbols {
-        shared_rows: signature.has_rows(),
-        by_name: HashMap::new(),
-    };
-    for (index, outlet) in model.input_outlets()?.to_vec().into_iter().enumerate() {
-        let name = &model.node(outlet.node).name;
-        let spec = signature.inputs.iter().find(|input| input.name == *name);
-        let unknown = || {
-            TractError::msg(format!(
-                "the graph's input '{name}' is not among the file's inputs"
-            ))
+    fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>> {
+        let graph = Graph::read(source)?;
+        let Foothold {
+            any,
+            specialise,
+            levels,
+            level,
+            sample,
+        } = ladder::climb(&graph, tried)?;
+        let plans = Plans {
+            number: self.loaded.fetch_add(1, Ordering::Relaxed),
+            signature: graph.signature().clone(),
+            any: any.map(Arc::new),
+            // Where one plan serves all, the graph's weights need not be kept beside the plan's.
+            graph: specialise.then_some(graph),
+            levels,
+            level,
+            cache: self.cache.clone(),
+            shapes_seen: Mutex::default(),
+            making: AtomicBool::new(false),
         };
-        let spec = spec.ok_or_else(unknown)?;
-        let fact = symbols.input_fact(&model.symbols, spec)?;
-        model.set_input_fact(index, fact)?;
-    }
-    model.into_optimized()?.into_runnable()
-}
-
-/// The symbols of dynamic dimensions: one for each name, and one for the rows of a model that has them.
-struct Symbols {
-    shared_rows: bool,
-    by_name: HashMap<String, Symbol>,
-}
-
-impl Symbols {
-    fn input_fact(&mut self, scope: &SymbolScope, spec: &TensorSpec) -> TractResult<InferenceFact> {
-        let lacking = || TractError::msg(format!("tract has no data type {}", spec.dtype));
-        let dtype = convert::to_tract(spec.dtype).ok_or_else(lacking)?;
-        let Some(dims) = &spec.dims else {
-            return Ok(InferenceFact::dt(dtype));
-        };
-        let dims = dims.iter().enumerate().map(|(axis, dim)| match dim {
-            Dim::Fixed(length) => length.to_dim(),
-            Dim::Dynamic(name) => self.symbol(scope, spec, axis, name.as_deref()).into(),
+        let model = Arc::new_cyclic(|this| TractModel {
+            plans,
+            sample,
+            this: this.clone(),
         });
-        Ok(InferenceFact::dt_shape(dtype, dims.collect::<TVec<TDim>>()))
-    }
-
-    fn symbol(
-        &mut self,
-        scope: &SymbolScope,
-        spec: &TensorSpec,
-        axis: usize,
-        name: Option<&str>,
-    ) -> Symbol {
-        let key = match name {
-            Some(name) => name.to_owned(),
-            None if axis == 0 && self.shared_rows => "rows".to_owned(),
-            None => format!("{}_{axis}", spec.name),
-        };
-        let symbol = || scope.new_with_prefix("n");
-        self.by_name.entry(key).or_insert_with(symbol).clone()
+        if let (Some(sample), None) = (sample, &model.plans.any) {
+            // The first request of that shape finds its plan made.
+            let _ = model
+                .plans
+                .made_for(&sample.inputs(&model.plans.signature)?);
+        }
+        Ok(model)
     }
 }
 
 struct TractModel {
+    plans: Plans,
+    sample: Option<Sample>,
+    this: Weak<TractModel>,
+}
+
+/// A model's plans, made and to be made.
+struct Plans {
+    /// The model's own number in the cache.
+    number: u64,
     signature: Arc<Signature>,
-    plan: Arc<TypedRunnableModel>,
+    any: Option<Arc<Plan>>,
+    /// What plans for concrete shapes are made from; none where the plan for any shape is as good.
+    graph: Option<Graph>,
+    levels: Vec<ladder::Frozen>,
+    level: usize,
+    cache: Arc<PlanCache>,
+    shapes_seen: Mutex<VecDeque<Key>>,
+    /// Whether a thread is making a plan in the background; one at a time.
+    making: AtomicBool,
+}
+
+impl Plans {
+    fn key(&self, level: usize, inputs: &CheckedInputs) -> Key {
+        let tensors = inputs.tensors().iter();
+        let frozen = tensors
+            .clone()
+            .enumerate()
+            .filter(|(place, _)| self.levels[level][*place]);
+        Key {
+            model: self.number,
+            shapes: tensors.map(|tensor| tensor.shape().clone()).collect(),
+            // Copies: a slice would keep the whole request.
+            frozen: frozen
+                .map(|(place, tensor)| (place, Bytes::copy_from_slice(tensor.data())))
+                .collect(),
+        }
+    }
+
+    /// The plan for these inputs, made now if need be.
+    fn made_for(&self, inputs: &CheckedInputs) -> Result<Arc<Plan>> {
+        let mut first_reason = None;
+        let too_large = |level: &ladder::Frozen| {
+            let frozen = inputs
+                .tensors()
+                .iter()
+                .zip(level)
+                .filter(|(_, frozen)| **frozen);
+            frozen
+                .into_iter()
+                .any(|(tensor, _)| tensor.shape().elements() > MOST_FROZEN_ELEMENTS)
+        };
+        for level in
+            (self.level..self.levels.len()).filter(|level| !too_large(&self.levels[*level]))
+        {
+            match self.make(level, inputs) {
+                Ok(plan) => return Ok(plan),
+                Err(reason) => first_reason.get_or_insert(reason),
+            };
+        }
+        let reason =
+            first_reason.unwrap_or_else(|| "an input is too large to be a constant".to_owned());
+        Err(Error::unimplemented(format!(
+            "tract cannot run the model with these inputs: {reason}"
+        )))
+    }
+
+    fn make(&self, level: usize, inputs: &CheckedInputs) -> Made {
+        let Some(graph) = &self.graph else {
+            return Err("the model has no plans for concrete shapes".to_owned());
+        };
+        let make = || {
+            let plan = graph.plan_for(inputs.tensors(), &self.levels[level]);
+            plan.map(Arc::new).map_err(|error| message::reason(&error))
+        };
+        self.cache
+            .get_or_make(self.key(level, inputs), graph.weight_bytes(), make)
+    }
+
+    /// Whether this shape was asked for before without having a plan of its own; remembers that it was.
+    fn is_in_use(&self, key: &Key) -> bool {
+        let mut seen = self
+            .shapes_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = seen.contains(key);
+        if !known {
+            seen.truncate(MOST_SHAPES_SEEN - 1);
+            seen.push_front(key.clone());
+        }
+        known
+    }
+}
+
+impl Drop for Plans {
+    fn drop(&mut self) {
+        self.cache.forget(self.number);
+    }
+}
+
+impl TractModel {
+    /// The plan that runs these inputs now.
+    fn plan_for(&self, inputs: &CheckedInputs) -> Result<Arc<Plan>> {
+        let plans = &self.plans;
+        let Some(any) = &plans.any else {
+            return plans.made_for(inputs);
+        };
+        if plans.graph.is_none() {
+            return Ok(any.clone());
+        }
+        let key = plans.key(0, inputs);
+        match plans.cache.get(&key) {
+            Some(Ok(plan)) => Ok(plan),
+            Some(Err(_)) => Ok(any.clone()),
+            None => {
+                if plans.is_in_use(&key) {
+                    self.make_in_background(inputs);
+                }
+                Ok(any.clone())
+            }
+        }
+    }
+
+    /// Makes the plan for these shapes beside the requests, which meanwhile run on the plan for every shape.
+    fn make_in_background(&self, inputs: &CheckedInputs) {
+        let Some(model) = self.this.upgrade() else {
+            return;
+        };
+        if self.plans.making.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inputs = inputs.clone();
+        let make = move || {
+            let made = catch_unwind(AssertUnwindSafe(|| model.plans.make(0, &inputs)));
+            if !matches!(made, Ok(Ok(_))) {
+                tracing::debug!(
+                    "no plan could be made for a concrete shape; the one for every shape serves it"
+                );
+            }
+            model.plans.making.store(false, Ordering::Release);
+        };
+        if std::thread::Builder::new()
+            .name("plan".to_owned())
+            .spawn(make)
+            .is_err()
+        {
+            self.plans.making.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl Model for TractModel {
     fn signature(&self) -> &Signature {
-        &self.signature
+        &self.plans.signature
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
-        let state = self.plan.spawn().map_err(failed)?;
-        Ok(Box::new(TractSession {
-            signature: self.signature.clone(),
-            state,
-        }))
+        let model = self.this.upgrade();
+        let model = model.ok_or_else(|| Error::internal("the model is being dropped"))?;
+        Ok(Box::new(TractSession(model)))
+    }
+
+    fn sample(&self) -> Option<Sample> {
+        self.sample
+    }
+
+    fn is_prepared(&self, inputs: &CheckedInputs) -> bool {
+        let Plans {
+            any, cache, level, ..
+        } = &self.plans;
+        any.is_some() || cache.has(&self.plans.key(*level, inputs))
     }
 }
 
-struct TractSession {
-    signature: Arc<Signature>,
-    state: TypedSimpleState,
-}
+struct TractSession(Arc<TractModel>);
 
 impl Session for TractSession {
-    fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<WireTensor>> {
-        let inputs = inputs
-            .tensors()
-            .iter()
-            .map(|tensor| Ok(convert::input(tensor)?.into_tvalue()));
-        let inputs = inputs.collect::<Result<TVec<TValue>>>()?;
-        let outputs = self.state.run(inputs).map_err(failed)?;
-        let (declared, got) = (self.signature.outputs.len(), outputs.len());
-        if declared != got {
-            return Err(Error::internal(format!(
-                "tract gave {got} outputs instead of {declared}"
-            )));
-        }
-        let specs = self.signature.outputs.iter();
-        specs
-            .zip(outputs)
-            .map(|(spec, output)| convert::output(spec, output))
-            .collect()
+    fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
+        let plan = self.0.plan_for(inputs)?;
+        run::run(&plan, &self.0.plans.signature, inputs)
     }
-}
-
-fn failed(error: TractError) -> Error {
-    Error::internal(format!("tract failed: {error:#}"))
 }

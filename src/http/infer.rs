@@ -137,6 +137,7 @@ async fn run(
         model_name: &deployment.model,
         model_version: &deployment.version,
         id: id.as_deref(),
+        signature: deployment.signature(),
         outputs: &outputs,
     };
     let bytes: usize = outputs

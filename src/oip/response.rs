@@ -9,6 +9,7 @@ use super::numbers::{Bool, WriteJson};
 use super::{NanForm, Style};
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
+use crate::tensor::signature::Signature;
 use crate::tensor::value::{NamedTensor, Tensor};
 
 /// What an answer says.
@@ -17,6 +18,8 @@ pub struct Answer<'a> {
     pub model_name: &'a str,
     pub model_version: &'a str,
     pub id: Option<&'a str>,
+    /// Whose outputs they are: it may name an output's columns.
+    pub signature: &'a Signature,
     pub outputs: &'a [NamedTensor],
 }
 
@@ -37,58 +40,85 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
         write_text(&mut out, id);
     }
     match style {
-        Style::Rows => write_rows(&mut out, answer.outputs, nan)?,
-        Style::Columns => write_columns(&mut out, answer.outputs, nan),
+        Style::Rows => write_rows(&mut out, answer, nan)?,
+        Style::Columns => write_columns(&mut out, answer, nan),
         Style::Protocol => write_protocol(&mut out, answer.outputs, nan),
     }
     out.push(b'}');
     Ok(out)
 }
 
-fn write_rows(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) -> Result<()> {
-    let rows = common_rows(outputs)?;
+fn write_rows(out: &mut Vec<u8>, answer: &Answer<'_>, nan: NanForm) -> Result<()> {
+    let rows = common_rows(answer.outputs)?;
     out.extend_from_slice(b",\"predictions\":");
-    if let [output] = outputs {
-        write_nested(out, &output.tensor, nan);
+    if let [output] = answer.outputs {
+        write_nested(out, output, answer.signature, nan);
         return Ok(());
     }
-    let columns: Vec<_> = outputs.iter().map(Column::new).collect();
+    let outputs = answer.outputs.iter();
+    let outputs: Vec<_> = outputs
+        .map(|output| Nested::new(output, answer.signature))
+        .collect();
     write_list(out, b"[]", 0..rows, |out, row| {
-        write_list(out, b"{}", &columns, |out, column| {
-            column.write_row(out, row, nan)
+        write_list(out, b"{}", &outputs, |out, output| {
+            write_text(out, output.name);
+            out.push(b':');
+            output.write_row(out, row, nan);
         });
     });
     Ok(())
 }
 
-/// One output, ready to be written row by row.
-struct Column<'a> {
+/// One output, ready to be written as nested lists, or as one map for each row where its columns have names.
+struct Nested<'a> {
     name: &'a str,
     elements: Box<dyn Elements + 'a>,
     dims: &'a [usize],
-    width: usize,
+    columns: Option<&'a [String]>,
 }
 
-impl<'a> Column<'a> {
-    fn new(NamedTensor { name, tensor }: &'a NamedTensor) -> Self {
-        let dims = &tensor.shape().dims()[1..];
-        Column {
+impl<'a> Nested<'a> {
+    fn new(NamedTensor { name, tensor }: &'a NamedTensor, signature: &'a Signature) -> Self {
+        let dims = tensor.shape().dims();
+        let fit = |columns: &&[String]| matches!(dims, [_, columns_here] if *columns_here == columns.len());
+        Nested {
             name,
             elements: elements(tensor),
             dims,
-            width: dims.iter().product(),
+            columns: signature.columns(name).filter(fit),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, nan: NanForm) {
+        match (self.columns, self.dims) {
+            (Some(_), [rows, ..]) => {
+                write_list(out, b"[]", 0..*rows, |out, row| {
+                    self.write_row(out, row, nan)
+                });
+            }
+            (_, dims) => self
+                .elements
+                .write(out, dims, 0..dims.iter().product(), nan),
         }
     }
 
     fn write_row(&self, out: &mut Vec<u8>, row: usize, nan: NanForm) {
-        write_text(out, self.name);
-        out.push(b':');
-        self.elements.write(
-            out,
-            self.dims,
-            row * self.width..(row + 1) * self.width,
-            nan,
-        );
+        let dims = &self.dims[1..];
+        let width: usize = dims.iter().product();
+        let start = row * width;
+        match self.columns {
+            Some(columns) => write_list(
+                out,
+                b"{}",
+                columns.iter().zip(start..),
+                |out, (name, at)| {
+                    write_text(out, name);
+                    out.push(b':');
+                    self.elements.write(out, &[], at..at + 1, nan);
+                },
+            ),
+            None => self.elements.write(out, dims, start..start + width, nan),
+        }
     }
 }
 
@@ -107,14 +137,14 @@ fn common_rows(outputs: &[NamedTensor]) -> Result<usize> {
     Ok(common.flatten().unwrap_or(0))
 }
 
-fn write_columns(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) {
+fn write_columns(out: &mut Vec<u8>, answer: &Answer<'_>, nan: NanForm) {
     out.extend_from_slice(b",\"outputs\":");
-    match outputs {
-        [output] => write_nested(out, &output.tensor, nan),
+    match answer.outputs {
+        [output] => write_nested(out, output, answer.signature, nan),
         outputs => write_list(out, b"{}", outputs, |out, output| {
             write_text(out, &output.name);
             out.push(b':');
-            write_nested(out, &output.tensor, nan);
+            write_nested(out, output, answer.signature, nan);
         }),
     }
 }
@@ -143,10 +173,9 @@ pub fn write_tensor_object(
     out.push(b'}');
 }
 
-/// Writes a whole tensor as lists nested like its shape.
-pub fn write_nested(out: &mut Vec<u8>, tensor: &Tensor, nan: NanForm) {
-    let shape = tensor.shape();
-    elements(tensor).write(out, shape.dims(), 0..shape.elements(), nan);
+/// Writes a whole tensor as lists nested like its shape; as one map for each row where its columns have names.
+pub fn write_nested(out: &mut Vec<u8>, output: &NamedTensor, signature: &Signature, nan: NanForm) {
+    Nested::new(output, signature).write(out, nan);
 }
 
 /// A tensor's elements behind one dispatch on their type.

@@ -154,7 +154,7 @@ mod tests {
         let snapshot = scan(Path::new("models")).expect("the bundled folder is readable");
         assert_eq!(
             snapshot.models.keys().collect::<Vec<_>>(),
-            ["digits", "iris"]
+            ["digits", "iris", "wine"]
         );
         assert_eq!(snapshot.default_model.as_deref(), Some("iris"));
         let iris = snapshot.models["iris"]

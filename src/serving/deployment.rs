@@ -1,11 +1,12 @@
 //! One live version of a model: everything that a request to it needs.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::budget::ComputeBudget;
+use super::joining;
 use super::lane::{Completed, Lane, LaneConfig};
-use crate::engine::{Engine, ModelSource};
+use crate::engine::{Attempt, Engine, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::{ModelFiles, Version};
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
@@ -21,10 +22,11 @@ pub struct Deployment {
     pub model: String,
     /// The canonical version, such as `2`.
     pub version: String,
-    /// The engine's name.
-    pub engine: &'static str,
+    pub loaded: Loaded,
     pub metrics: ModelMetrics,
     signature: Signature,
+    /// Why requests cannot be joined, if they cannot.
+    joins: Result<(), String>,
     class_names: Option<ClassNames>,
     lane: Lane,
 }
@@ -43,6 +45,8 @@ pub struct Machinery {
     pub budget: Arc<ComputeBudget>,
     /// Rows that may wait for a model that does not say otherwise.
     pub queue_rows: usize,
+    /// How long loading one version may take.
+    pub load_timeout: Duration,
 }
 
 impl Deployment {
@@ -58,16 +62,21 @@ impl Deployment {
             .versions
             .get(&version)
             .ok_or_else(|| Error::not_found(format!("there is no version {version}")))?;
-        let unreadable = |error| {
-            Error::unavailable(format!("{} cannot be read", path.display())).with_source(error)
-        };
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let size = bytes.len();
-        let loaded = machinery.engine.load(&ModelSource {
-            bytes: bytes.into(),
-        })?;
+        let source = ModelSource::read(path)?;
+        let size = source.bytes.len();
+        let loaded = load(machinery, model, version, &source)?;
+        drop(source);
         let signature = loaded.signature().clone();
         let class_names = ClassNames::new(files, &signature)?;
+        let joins = joining::prove(&*loaded);
+        if let Err(reason) = &joins {
+            tracing::debug!(
+                model,
+                version,
+                reason,
+                "its requests cannot be joined: each counts as one row"
+            );
+        }
         let version = version.to_string();
         let metrics = machinery.metrics.model(model, &version);
         let lane = Lane::start(LaneConfig {
@@ -87,16 +96,21 @@ impl Deployment {
             took: started.elapsed(),
             bytes: size,
         };
-        machinery.metrics.set_model_loaded(model, &version, &loaded);
         Ok(Deployment {
             model: model.to_owned(),
             version,
-            engine,
+            loaded,
             metrics,
             signature,
+            joins,
             class_names,
             lane,
         })
+    }
+
+    /// Why running requests joined would not give what running them apart gives, if so.
+    pub fn joins(&self) -> Result<(), &str> {
+        self.joins.as_ref().map(|()| ()).map_err(String::as_str)
     }
 
     /// What the model takes and gives.
@@ -106,6 +120,11 @@ impl Deployment {
 
     /// Runs one request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
+        let inputs = if self.joins.is_ok() {
+            inputs
+        } else {
+            inputs.as_one_row()
+        };
         self.lane.run(inputs, deadline).await
     }
 
@@ -113,6 +132,32 @@ impl Deployment {
     pub fn class_names(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
         self.class_names.as_ref()?.lookup(outputs)
     }
+}
+
+/// Loads a model with the engine, and logs every way of running it that was tried.
+fn load(
+    machinery: &Machinery,
+    model: &str,
+    version: Version,
+    source: &ModelSource,
+) -> Result<Arc<dyn Model>> {
+    let mut tried = Vec::new();
+    let loaded = machinery.engine.load(source, &mut tried);
+    let engine = machinery.engine.name();
+    for Attempt { what, outcome } in &tried {
+        match outcome {
+            Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
+            Err(reason) => tracing::info!(
+                model,
+                version,
+                engine,
+                what,
+                reason,
+                "tried without success"
+            ),
+        }
+    }
+    loaded
 }
 
 impl ClassNames {

@@ -5,7 +5,6 @@
 //! where the request is. Either way it needs a permit of the budget, is counted alike, and stands behind
 //! `catch_unwind`: a panic costs its own request and nothing else.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,7 +17,7 @@ use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
 use super::pace::{Pace, Size};
 use crate::engine::{Model, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::signature::CheckedInputs;
 use crate::tensor::value::Tensor;
@@ -215,13 +214,6 @@ fn expired() -> Error {
     )
 }
 
-/// What a panic says, for the access line of the request that it cost.
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a word")
-}
-
 fn size(inputs: &CheckedInputs) -> Size {
     let bytes = inputs
         .tensors()
@@ -281,6 +273,7 @@ impl Shared {
         let size = size(inputs);
         if size.rows > self.queue_rows
             || !self.pace.is_short(size)
+            || !self.model.is_prepared(inputs)
             || self.lock().batcher.rows() > 0
         {
             return Here::Never;
@@ -363,7 +356,7 @@ impl Shared {
         catch_unwind(run).unwrap_or_else(|panic| {
             Err(Error::internal(format!(
                 "the engine panicked: {}",
-                text(&*panic)
+                panic_text(&*panic)
             )))
         })
     }

@@ -1,19 +1,24 @@
 //! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and shows
 //! every step in the registry.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Instant;
 
 use super::deployment::{Deployment, Machinery};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
 use crate::config::ModelsConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
 use crate::telemetry::logging::milliseconds;
+
+/// The stack of a thread that loads: graphs can be deep, and what is not used costs nothing.
+const LOADER_STACK_BYTES: usize = 64 << 20;
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -134,18 +139,16 @@ impl Reconciler {
 
     fn load_version(&self, name: &str, version: Version, files: &ModelFiles) -> Result<Deployment> {
         let started = Instant::now();
-        let load = AssertUnwindSafe(|| Deployment::load(&self.machinery, name, version, files));
-        let loaded = catch_unwind(load)
-            .unwrap_or_else(|_| Err(Error::internal("the engine panicked while loading")));
+        let loaded = self.load_on_its_own_thread(name, version, files);
         let took_ms = milliseconds(started.elapsed());
         match &loaded {
-            Ok(deployment) => tracing::info!(
-                model = name,
-                version,
-                engine = deployment.engine,
-                took_ms,
-                "model loaded"
-            ),
+            Ok(deployment) => {
+                let loaded = &deployment.loaded;
+                let engine = loaded.engine;
+                tracing::info!(model = name, version, engine, took_ms, "model loaded");
+                let metrics = &self.machinery.metrics;
+                metrics.set_model_loaded(name, &version.to_string(), loaded);
+            }
             Err(error) => tracing::error!(
                 model = name,
                 version,
@@ -155,6 +158,47 @@ impl Reconciler {
             ),
         }
         loaded
+    }
+
+    /// Loads a version on a thread that can be given up: an engine that does not end must not hold the others up.
+    fn load_on_its_own_thread(
+        &self,
+        name: &str,
+        version: Version,
+        files: &ModelFiles,
+    ) -> Result<Deployment> {
+        let (reply, loaded) = mpsc::sync_channel(1);
+        let load = {
+            let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());
+            move || {
+                let load =
+                    AssertUnwindSafe(|| Deployment::load(&machinery, &name, version, &files));
+                let panicked = |panic: Box<dyn Any + Send>| {
+                    Err(Error::internal(format!(
+                        "the engine panicked while loading: {}",
+                        panic_text(&*panic)
+                    )))
+                };
+                // Nobody listens any more once the load was given up.
+                let _ = reply.send(catch_unwind(load).unwrap_or_else(panicked));
+            }
+        };
+        let thread = thread::Builder::new()
+            .name(format!("load-{name}"))
+            .stack_size(LOADER_STACK_BYTES);
+        let unstarted =
+            |error| Error::internal("a loading thread did not start").with_source(error);
+        thread.spawn(load).map_err(unstarted)?;
+        let timeout = self.machinery.load_timeout;
+        loaded.recv_timeout(timeout).unwrap_or_else(|_| {
+            self.machinery
+                .metrics
+                .load_abandoned(name, &version.to_string());
+            Err(Error::unavailable(format!(
+                "loading took longer than inference.load_timeout_ms ({} ms) and was given up",
+                timeout.as_millis()
+            )))
+        })
     }
 
     fn show(&self, name: &str, states: Vec<(Version, VersionState)>) {

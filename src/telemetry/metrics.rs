@@ -16,7 +16,8 @@ use prometheus::{
 };
 
 use self::build::{Builder, Reading, register};
-pub use self::counted::{HttpRequest, InferenceRequest, ModelMetrics, Outcome};
+use self::counted::PlanCacheSeries;
+pub use self::counted::{HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics};
 use super::cgroup::Cgroup;
 use super::process;
 
@@ -56,6 +57,8 @@ struct Inner {
     model_state: IntGaugeVec,
     model_load_duration: GaugeVec,
     model_memory: IntGaugeVec,
+    loads_abandoned: IntCounterVec,
+    plan_cache: PlanCacheSeries,
     cpu_usage_ratio: Gauge,
     cpu_samples: Mutex<Vec<(Instant, Duration)>>,
     /// The CPUs that a ratio of 1 stands for.
@@ -134,6 +137,26 @@ impl Metrics {
                 "Size of the model's file, which its weights make up; the engine holds about as much.",
                 &model,
             ),
+            loads_abandoned: new.counters(
+                "onnxd_model_loads_abandoned_total",
+                "Loads that took longer than inference.load_timeout_ms and were given up.",
+                &model,
+            ),
+            plan_cache: PlanCacheSeries {
+                hits: new.int_counter(
+                    "onnxd_plan_cache_hits_total",
+                    "Runs that found a plan made for their shapes.",
+                ),
+                misses: new.int_counter(
+                    "onnxd_plan_cache_misses_total",
+                    "Runs for whose shapes no plan was there.",
+                ),
+                plans: new.int_gauge("onnxd_plan_cache_plans", "Plans kept for concrete shapes."),
+                bytes: new.int_gauge(
+                    "onnxd_plan_cache_bytes",
+                    "About how much memory these plans take.",
+                ),
+            },
             cpu_usage_ratio: new.gauge(
                 "onnxd_cpu_usage_ratio",
                 "CPU used over the last seconds as a share of the quota, or of the usable CPUs without one.",
@@ -237,6 +260,19 @@ impl Metrics {
             queue_rows: inner.queue_rows.with_label_values(&labels),
             queue_capacity: inner.queue_capacity.with_label_values(&labels),
         }
+    }
+
+    /// The counts of the plans that engines keep for concrete shapes.
+    pub fn plan_cache(&self) -> PlanCacheMetrics {
+        PlanCacheMetrics(Some(self.inner.plan_cache.clone()))
+    }
+
+    /// Counts a load that was given up.
+    pub fn load_abandoned(&self, model: &str, version: &str) {
+        self.inner
+            .loads_abandoned
+            .with_label_values(&[model, version])
+            .inc();
     }
 
     /// Shows the state of one model's version.

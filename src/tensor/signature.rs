@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::dtype::DataType;
 use super::shape::Dims;
@@ -40,6 +41,8 @@ pub struct TensorSpec {
     pub dtype: DataType,
     /// `None` where the model does not even fix the rank.
     pub dims: Option<Vec<Dim>>,
+    /// What the columns of a `[rows, columns]` output are called, where the model names them.
+    pub columns: Option<Arc<[String]>>,
 }
 
 impl TensorSpec {
@@ -80,6 +83,11 @@ impl CheckedInputs {
     pub fn rows(&self) -> usize {
         self.rows
     }
+
+    /// The same, counted as one row: for models whose first dimension does not stand for rows.
+    pub fn as_one_row(self) -> CheckedInputs {
+        CheckedInputs { rows: 1, ..self }
+    }
 }
 
 impl Signature {
@@ -98,6 +106,11 @@ impl Signature {
     pub fn output(&self, name: &str) -> Result<&TensorSpec> {
         let output = self.outputs.iter().find(|output| output.name == name);
         output.ok_or_else(|| unknown(&self.outputs, "output", name))
+    }
+
+    /// The names of an output's columns, where it has some.
+    pub fn columns(&self, output: &str) -> Option<&[String]> {
+        self.output(output).ok()?.columns.as_deref()
     }
 
     /// Whether the first dimension of every input and output is dynamic, so that it may stand for rows.
@@ -148,7 +161,12 @@ fn check_tensor<'a>(
     tensor: &Tensor,
     symbols: &mut HashMap<&'a str, usize>,
 ) -> Result<()> {
-    let TensorSpec { name, dtype, dims } = spec;
+    let TensorSpec {
+        name,
+        dtype,
+        dims,
+        columns: _,
+    } = spec;
     if tensor.dtype() != *dtype {
         return Err(Error::invalid(format!(
             "input '{name}': expected datatype {dtype}, got {}",
@@ -213,6 +231,7 @@ mod tests {
             name: name.into(),
             dtype: DataType::Fp32,
             dims: Some(dims),
+            columns: None,
         }
     }
 

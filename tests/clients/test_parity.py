@@ -41,7 +41,8 @@ def write_protocol(name, batch):
 
 def read_protocol(answer, output):
     [tensor] = [tensor for tensor in answer["outputs"] if tensor["name"] == output]
-    assert tensor["datatype"] == {"label": "INT64", "probabilities": "FP32"}[output]
+    names = isinstance(tensor["data"][0], str)
+    assert tensor["datatype"] == {"label": "BYTES" if names else "INT64", "probabilities": "FP32"}[output]
     return np.array(tensor["data"]).reshape(tensor["shape"])
 
 

@@ -30,7 +30,7 @@ def plain(array):
 
 def record(model, version):
     session = onnxruntime.InferenceSession(
-        ROOT / "models" / model / str(version) / "model.onnx", providers=["CPUExecutionProvider"]
+        ROOT / "models" / model / version / "model.onnx", providers=["CPUExecutionProvider"]
     )
     features, _ = held_out(model)
     inputs = {session.get_inputs()[0].name: features[:ROWS]}
@@ -38,7 +38,7 @@ def record(model, version):
     outputs = dict(zip(names, session.run(names, inputs)))
     content = {
         "model": model,
-        "version": str(version),
+        "version": version,
         "onnxruntime": onnxruntime.__version__,
         "inputs": {name: plain(array) for name, array in inputs.items()},
         "outputs": {name: plain(array) for name, array in outputs.items()},
@@ -50,6 +50,5 @@ def record(model, version):
 
 
 if __name__ == "__main__":
-    for model in ("iris", "digits"):
-        for version in (1, 2):
-            record(model, version)
+    for path in sorted(ROOT.glob("models/*/*/model.onnx")):
+        record(*path.parts[-3:-1])

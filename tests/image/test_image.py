@@ -50,7 +50,8 @@ def test_image_adds_the_binary_and_the_served_models_and_stays_small(daemon, ima
     with Container(daemon, image) as container:
         files = regular_files(daemon, container, "/models") | regular_files(daemon, container, "/usr/local")
     kept = {name for name in files if name.startswith("models/")}
-    assert {"models/repository.toml", "models/iris/2/model.onnx", "models/digits/2/model.onnx"} <= kept
+    bundled = {"models/iris/2/model.onnx", "models/digits/2/model.onnx", "models/wine/1/model.onnx"}
+    assert {"models/repository.toml", *bundled} <= kept
     assert not [name for name in kept if name.startswith("models/train")]
     total = int(daemon.docker("inspect", "--format", "{{.Size}}", image))
     with capsys.disabled():

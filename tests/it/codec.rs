@@ -26,6 +26,7 @@ fn signature(inputs: &[(&str, DataType)]) -> Signature {
         name: name.to_owned(),
         dtype,
         dims: None,
+        columns: None,
     };
     Signature {
         inputs: inputs.iter().map(spec).collect(),
@@ -104,6 +105,7 @@ fn as_request(tensor: &Tensor, style: Style) -> String {
         model_name: "m",
         model_version: "1",
         id: None,
+        signature: &Signature::default(),
         outputs: &outputs,
     };
     let json = encode(&answer, style, NanForm::Token).expect("every tensor can be written so");

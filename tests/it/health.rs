@@ -110,6 +110,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "name": "iris",
                   "version": "2",
                   "state": "ready"
+                },
+                {
+                  "name": "wine",
+                  "version": "1",
+                  "state": "ready"
                 }
               ]
             }"#]],
@@ -260,8 +265,25 @@ fn without_require_all_one_model_must_serve() {
         .start_loaded();
     check_unready(
         &server,
-        "no model is served; 'm': version 1: the engine panicked while loading",
+        "no model is served; 'm': version 1: the engine panicked while loading: as the script says",
     );
+}
+
+#[test]
+fn a_load_that_does_not_end_is_given_up_and_the_others_serve() {
+    let server = Setup::scripted(echo())
+        .model("stuck/3", failing("block"))
+        .with("inference.load_timeout_ms", "100")
+        .with("repository.require_all", "false")
+        .start();
+    check_ready(&server);
+    let reason = "loading took longer than inference.load_timeout_ms (100 ms) and was given up";
+    server
+        .post("/predict/stuck", "{}")
+        .is_error(503, &format!("model 'stuck' is not served: {reason}"));
+    let abandoned = "onnxd_model_loads_abandoned_total{model=\"stuck\",version=\"3\"}";
+    assert_eq!(server.metric(abandoned), Some(1.0));
+    server.gate.open();
 }
 
 #[test]

@@ -22,7 +22,10 @@ fn the_server_describes_itself() {
 
 #[test]
 fn the_models_are_listed() {
-    check("/v2/models", expect![[r#"{"models":["digits","iris"]}"#]]);
+    check(
+        "/v2/models",
+        expect![[r#"{"models":["digits","iris","wine"]}"#]],
+    );
 }
 
 #[test]
@@ -31,6 +34,12 @@ fn a_model_describes_itself() {
         "/v2/models/iris",
         expect![[
             r#"{"name":"iris","versions":["1","2"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"label","datatype":"INT64","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}]}"#
+        ]],
+    );
+    check(
+        "/v2/models/wine",
+        expect![[
+            r#"{"name":"wine","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,13]}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}]}"#
         ]],
     );
     let whole = bundled().get("/v2/models/iris");
@@ -85,6 +94,7 @@ fn the_page_at_the_root_shows_the_models() {
         "This server is ready.",
         "iris version 2",
         "digits version 1",
+        "wine version 1",
         "href=\"/metrics\"",
     ] {
         assert!(page.text().contains(text), "{text}: {}", page.text());

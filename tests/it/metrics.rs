@@ -67,6 +67,10 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_model_load_duration_seconds gauge model,version
         onnxd_model_memory_bytes gauge model,version
         onnxd_model_state gauge model,state,version
+        onnxd_plan_cache_bytes gauge
+        onnxd_plan_cache_hits_total counter
+        onnxd_plan_cache_misses_total counter
+        onnxd_plan_cache_plans gauge
         onnxd_queue_capacity_rows gauge model,version
         onnxd_queue_duration_seconds histogram le,model,version
         onnxd_queue_rows gauge model,version

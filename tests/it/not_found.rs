@@ -57,7 +57,7 @@ fn head_answers_as_get_without_the_body() {
 
 #[test]
 fn an_unknown_model_is_told_the_models() {
-    let message = "unknown model 'rose'; the models are 'digits', 'iris'";
+    let message = "unknown model 'rose'; the models are 'digits', 'iris', 'wine'";
     check(Request::post("/predict/rose", "{}"), 404, message);
     check(Request::post("/predict/rose/1", "{}"), 404, message);
     check(Request::post("/v2/models/rose/infer", "{}"), 404, message);

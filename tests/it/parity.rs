@@ -148,3 +148,8 @@ fn digits_1_answers_as_onnx_runtime_does() {
 fn digits_2_answers_as_onnx_runtime_does() {
     check_every_face("digits-2");
 }
+
+#[test]
+fn wine_1_answers_as_onnx_runtime_does() {
+    check_every_face("wine-1");
+}

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod engine;
 pub mod process;
+pub mod protobuf;
 pub mod samples;
 pub mod server;
 

@@ -22,6 +22,14 @@ fn inspect_describes_a_model() {
     for changing in ["producer", "ir_version", "opsets", "operators"] {
         stable[changing].take();
     }
+    // This one is measured.
+    let compared = stable["engines"][0]["tried"][1]["seen"].take();
+    assert!(
+        compared
+            .as_str()
+            .is_some_and(|seen| seen.contains("the plan for every shape")),
+        "{compared}"
+    );
     expect![[r#"
         {
           "producer": null,
@@ -58,7 +66,21 @@ fn inspect_describes_a_model() {
           "engines": [
             {
               "name": "tract",
-              "serves": true
+              "serves": true,
+              "runs_example": true,
+              "tried": [
+                {
+                  "what": "one plan for every shape",
+                  "does": true,
+                  "seen": "made"
+                },
+                {
+                  "what": "plans for concrete shapes",
+                  "does": true,
+                  "seen": null
+                }
+              ],
+              "requests_join": true
             }
           ],
           "example": {

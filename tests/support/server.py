@@ -18,7 +18,7 @@ BINARY = TARGET / "release" / "onnxd"
 class Server:
     """One process, which logs to a file in `folder`. It gets the given environment and nothing of ours."""
 
-    def __init__(self, folder, port=0, models=MODELS, **environment):
+    def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
         command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
         with self.log.open("w") as log:
@@ -28,7 +28,7 @@ class Server:
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
             self.port = wait_until(self._listening_port, 10, "onnxd listens")
-            wait_until(lambda: self.get("/health/ready").ok, 30, "onnxd is ready")
+            wait_until(lambda: self.get("/health/ready").ok, ready_within, "onnxd is ready")
         except BaseException:
             self.kill()
             raise

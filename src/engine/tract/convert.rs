@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use half::bf16;
 use tract_onnx::prelude::*;
 
-use super::failed;
+use super::run::failed;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::TensorSpec;
 use crate::tensor::value::Tensor as WireTensor;
 
-/// tract's name for a data type; it has no bfloat16.
-pub fn to_tract(dtype: DataType) -> Option<DatumType> {
-    Some(match dtype {
+/// tract's name for a data type; it has no bfloat16, for which it computes in FP32.
+pub fn to_tract(dtype: DataType) -> DatumType {
+    match dtype {
         DataType::Bool => DatumType::Bool,
         DataType::UInt8 => DatumType::U8,
         DataType::UInt16 => DatumType::U16,
@@ -25,11 +26,10 @@ pub fn to_tract(dtype: DataType) -> Option<DatumType> {
         DataType::Int32 => DatumType::I32,
         DataType::Int64 => DatumType::I64,
         DataType::Fp16 => DatumType::F16,
-        DataType::Fp32 => DatumType::F32,
+        DataType::Fp32 | DataType::Bf16 => DatumType::F32,
         DataType::Fp64 => DatumType::F64,
         DataType::Bytes => DatumType::String,
-        DataType::Bf16 => return None,
-    })
+    }
 }
 
 /// Copies a checked input into a tensor that tract owns.
@@ -46,17 +46,23 @@ pub fn input(tensor: &WireTensor) -> Result<Tensor> {
         let array = tract_ndarray::ArrayD::from_shape_vec(dims, strings);
         return Ok(array.map_err(|error| failed(error.into()))?.into_tensor());
     }
-    let dtype = to_tract(tensor.dtype())
-        .ok_or_else(|| Error::internal("tract was given a type it does not have"))?;
-    let mut copy = Tensor::zero_dt(dtype, dims).map_err(failed)?;
+    if tensor.dtype() == DataType::Bf16 {
+        let wide = tensor
+            .elements::<bf16>()
+            .iter()
+            .map(|value| value.to_f32())
+            .collect();
+        let array = tract_ndarray::ArrayD::<f32>::from_shape_vec(dims, wide);
+        return Ok(array.map_err(|error| failed(error.into()))?.into_tensor());
+    }
+    let mut copy = Tensor::zero_dt(to_tract(tensor.dtype()), dims).map_err(failed)?;
     copy.as_bytes_mut().copy_from_slice(tensor.data());
     Ok(copy)
 }
 
 /// Wraps an output in the type that the signature declares, without copying where tract's own type is the same.
 pub fn output(spec: &TensorSpec, value: TValue) -> Result<WireTensor> {
-    let dtype = to_tract(spec.dtype)
-        .ok_or_else(|| Error::internal("the model declares a type that tract lacks"))?;
+    let dtype = to_tract(spec.dtype);
     let value = value.into_arc_tensor();
     let value = match value.datum_type() == dtype {
         true => value,
@@ -66,6 +72,14 @@ pub fn output(spec: &TensorSpec, value: TValue) -> Result<WireTensor> {
     if dtype == DatumType::String {
         let view = value.try_as_plain_ram().map_err(failed)?;
         return WireTensor::from_strings(shape, view.as_slice::<String>().map_err(failed)?);
+    }
+    if spec.dtype == DataType::Bf16 {
+        let view = value.try_as_plain_ram().map_err(failed)?;
+        let wide = view.as_slice::<f32>().map_err(failed)?;
+        return WireTensor::from_vec(
+            shape,
+            wide.iter().map(|value| bf16::from_f32(*value)).collect(),
+        );
     }
     WireTensor::new(spec.dtype, shape, Bytes::from_owner(SharedOutput(value)))
 }

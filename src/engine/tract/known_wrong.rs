@@ -35,8 +35,8 @@ mod tests {
 
     fn check(model: &str, refused_for: Option<&str>) {
         let path = format!("tests/data/known_wrong/{model}.onnx");
-        let file = OnnxFile::read(&std::fs::read(path).expect("the model is in the repository"))
-            .expect("it is ONNX");
+        let bytes = std::fs::read(path).expect("the model is in the repository");
+        let file = OnnxFile::read(&bytes.into(), None).expect("it is ONNX");
         match (refuse(&file), refused_for) {
             (Ok(()), None) => {}
             (Err(error), Some(operator)) => {

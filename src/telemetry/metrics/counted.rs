@@ -126,6 +126,35 @@ impl ModelMetrics {
     }
 }
 
+/// The counts of the plans that are kept for concrete shapes. The default counts for nobody.
+#[derive(Clone, Default)]
+pub struct PlanCacheMetrics(pub(super) Option<PlanCacheSeries>);
+
+#[derive(Clone)]
+pub(super) struct PlanCacheSeries {
+    pub hits: IntCounter,
+    pub misses: IntCounter,
+    pub plans: IntGauge,
+    pub bytes: IntGauge,
+}
+
+impl PlanCacheMetrics {
+    /// Counts a search for a plan.
+    pub fn looked_up(&self, found: bool) {
+        if let Some(PlanCacheSeries { hits, misses, .. }) = &self.0 {
+            if found { hits } else { misses }.inc();
+        }
+    }
+
+    /// Shows what is kept.
+    pub fn holds(&self, plans: usize, bytes: usize) {
+        if let Some(series) = &self.0 {
+            series.plans.set(i64::try_from(plans).unwrap_or(i64::MAX));
+            series.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+}
+
 /// One inference request on its way.
 pub struct InferenceRequest {
     metrics: ModelMetrics,

@@ -9,9 +9,10 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use onnxd::engine::{Engine, Model, ModelSource, Session};
+use onnxd::engine::{Attempt, Engine, Model, ModelSource, Session};
 use onnxd::error::{Error, Result};
 use onnxd::tensor::dtype::DataType;
+use onnxd::tensor::sample::{Integers, Sample};
 use onnxd::tensor::shape::Shape;
 use onnxd::tensor::signature::{CheckedInputs, Dim, Signature, TensorSpec};
 use onnxd::tensor::value::Tensor;
@@ -21,6 +22,9 @@ use super::PATIENCE;
 
 /// What a failing run says to the operator, and to nobody else.
 pub const SECRET_CAUSE: &str = "weights of /secret/path are corrupt";
+
+/// What the requests begin with that the server makes up while it loads a model; no script heeds it.
+const MADE_UP: i64 = 0;
 
 /// Holds runs and loads up while it is closed, and remembers what ran.
 #[derive(Default)]
@@ -86,7 +90,7 @@ impl Engine for ScriptEngine {
         "script"
     }
 
-    fn load(&self, source: &ModelSource) -> Result<Arc<dyn Model>> {
+    fn load(&self, source: &ModelSource, _: &mut Vec<Attempt>) -> Result<Arc<dyn Model>> {
         let script: Value = serde_json::from_slice(&source.bytes)
             .map_err(|error| Error::invalid("the file is not a script").with_source(error))?;
         match script["load"].as_str() {
@@ -123,12 +127,19 @@ fn specs(list: &Value, suffix: &str) -> Vec<TensorSpec> {
         dims: item[2]
             .as_array()
             .map(|dims| dims.iter().map(dim).collect()),
+        columns: item[3]
+            .as_array()
+            .map(|names| names.iter().map(text).collect()),
     };
     list.as_array()
         .expect("a list of tensors")
         .iter()
         .map(spec)
         .collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a name").to_owned()
 }
 
 fn dim(value: &Value) -> Dim {
@@ -154,6 +165,14 @@ impl Model for ScriptModel {
     fn session(&self) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.clone()))
     }
+
+    /// Its whole numbers count from [`MADE_UP`] on.
+    fn sample(&self) -> Option<Sample> {
+        Some(Sample {
+            integers: Integers::Count,
+            ..Sample::ZEROS
+        })
+    }
 }
 
 impl Session for ScriptModel {
@@ -169,7 +188,10 @@ impl Session for ScriptModel {
             Some("fail") => return Err(Error::internal("session failed").with_source(SECRET_CAUSE)),
             _ => {}
         }
-        self.gate.lock().ran.extend(key);
+        self.gate
+            .lock()
+            .ran
+            .extend(key.filter(|key| *key != MADE_UP));
         match self.zeros {
             true => self.signature.outputs.iter().map(zeros).collect(),
             false => Ok(inputs.tensors().to_vec()),

@@ -128,9 +128,10 @@ impl Setup {
             is_scripted,
         } = self;
         let gate = Arc::new(Gate::default());
+        let metrics = Metrics::new();
         let engine: Arc<dyn Engine> = match is_scripted {
             true => Arc::new(ScriptEngine { gate: gate.clone() }),
-            false => Arc::new(TractEngine),
+            false => Arc::new(TractEngine::new(metrics.plan_cache())),
         };
         let config = Config::load(&Sources {
             flags: settings,
@@ -143,7 +144,7 @@ impl Setup {
             .build()
             .expect("a runtime starts");
         let server = runtime
-            .block_on(Server::build_with(config, engine, Metrics::new()))
+            .block_on(Server::build_with(config, engine, metrics))
             .expect("loopback has a free port");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();

@@ -12,7 +12,9 @@ impl Classes {
     /// Reads the labels from `classlabels_strings` or from the attribute that holds whole numbers.
     pub fn read(node: &NodeProto, integers: &str) -> TractResult<Classes> {
         let numbers = node.get_attr_opt_slice::<i64>(integers)?;
+        let numbers = numbers.filter(|labels| !labels.is_empty());
         let strings = node.get_attr_opt_tvec::<&str>("classlabels_strings")?;
+        let strings = strings.filter(|labels| !labels.is_empty());
         let labels = match (numbers, strings) {
             (Some(labels), None) => tensor1(labels),
             (None, Some(labels)) => {

@@ -1,4 +1,4 @@
-//! The operators that prepare features: Scaler, Imputer, Binarizer, ArrayFeatureExtractor (ai.onnx.ml 1).
+//! The operators that prepare single features: Scaler, Imputer, Binarizer (ai.onnx.ml 1).
 
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::NodeProto;
@@ -17,9 +17,6 @@ pub fn register(operators: &mut OnnxOpRegister) {
     });
     operators.insert("Binarizer", |_, node| {
         Ok((Host::node(Binarizer::read(node)?), vec![]))
-    });
-    operators.insert("ArrayFeatureExtractor", |_, _| {
-        Ok((Host::node(ArrayFeatureExtractor), vec![]))
     });
 }
 
@@ -96,9 +93,10 @@ impl Operator for Scaler {
         let single = |feature, value: f32| {
             (value - of_feature(&self.offset, feature)) * of_feature(&self.scale, feature)
         };
-        let output = match inputs[0].datum_type() == f32::datum_type() {
-            true => map_features(&inputs[0], single)?,
-            false => map_features(inputs[0].cast_to::<f64>()?.as_ref(), scaled)?,
+        // Whole numbers are FP32 as well, as in ONNX Runtime.
+        let output = match inputs[0].datum_type() == f64::datum_type() {
+            true => map_features(&inputs[0], scaled)?,
+            false => map_features(inputs[0].cast_to::<f32>()?.as_ref(), single)?,
         };
         Ok(tvec![output.into_tvalue()])
     }
@@ -178,7 +176,7 @@ impl Operator for Imputer {
     }
 }
 
-/// 1 above the threshold, else 0.
+/// 1 above the threshold, else 0; NaN is not above it, where ONNX Runtime fails the request.
 #[derive(Debug)]
 struct Binarizer {
     threshold: f32,
@@ -216,62 +214,5 @@ impl Operator for Binarizer {
                 .into_owned()
                 .into_tvalue()
         ])
-    }
-}
-
-/// Picks columns: the second input's indices into the first's last dimension.
-#[derive(Debug)]
-struct ArrayFeatureExtractor;
-
-impl Operator for ArrayFeatureExtractor {
-    fn name(&self) -> &'static str {
-        "ArrayFeatureExtractor"
-    }
-
-    fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
-        let [(dtype, shape), (index_type, indices)] = inputs else {
-            bail!("expected two inputs")
-        };
-        ensure!(
-            *index_type == i64::datum_type(),
-            "the indices are of type {index_type:?}"
-        );
-        let picked = indices.iter().product::<TDim>();
-        let mut shape = shape.clone();
-        let last = shape.last_mut().context("the input is a scalar")?;
-        *last = picked;
-        // A single row comes out as a matrix of one row.
-        if shape.len() == 1 {
-            shape.insert(0, 1.to_dim());
-        }
-        Ok(vec![(*dtype, shape)])
-    }
-
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        fn pick<T: Datum>(input: &Tensor, indices: &[usize]) -> TractResult<Tensor> {
-            let axis = tract_ndarray::Axis(input.rank() - 1);
-            let picked = input
-                .to_plain_array_view::<T>()?
-                .select(axis, indices)
-                .into_tensor();
-            if input.rank() > 1 {
-                Ok(picked)
-            } else {
-                picked.into_shape(&[1, indices.len()])
-            }
-        }
-        let features = *inputs[0].shape().last().context("the input is a scalar")?;
-        let indices = inputs[1].try_as_plain_ram()?;
-        let indices = indices
-            .as_slice::<i64>()?
-            .iter()
-            .map(|index| usize::try_from(*index));
-        let indices: Vec<usize> = indices.collect::<Result<_, _>>()?;
-        ensure!(
-            indices.iter().all(|index| *index < features),
-            "an index is beyond the {features} features"
-        );
-        let output = dispatch_datum!(pick(inputs[0].datum_type())(&inputs[0], &indices))?;
-        Ok(tvec![output.into_tvalue()])
     }
 }

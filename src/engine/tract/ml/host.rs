@@ -1,6 +1,8 @@
 //! Lets tract run an operator of ours: one adapter for all of them.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::slice::ChunksExact;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -19,7 +21,7 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
         1
     }
 
-    /// What comes out of inputs of these types and shapes.
+    /// What comes out of inputs, at least one, of these types and shapes.
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>>;
 
     /// Computes the outputs.
@@ -86,6 +88,7 @@ pub fn rules<'r, 'p: 'r>(
     outputs: &'p [TensorProxy],
 ) -> InferenceResult {
     check_output_arity(outputs, operator.outputs())?;
+    ensure!(!inputs.is_empty(), "the node has no inputs");
     let types = inputs.iter().map(|input| &input.datum_type);
     solver.given_all(types, move |solver, types| {
         let operator = operator.clone();
@@ -163,6 +166,58 @@ pub fn rows_of_features(input: &Fact, needed: usize) -> TractResult<TDim> {
         );
     }
     Ok(rows)
+}
+
+/// The rows of an input that has exactly this many features in each; a bare list is one row.
+pub fn rows_of_exactly(input: &Fact, features: usize) -> TractResult<TDim> {
+    let rows = rows_of_features(input, features)?;
+    let got = input.1.last().and_then(|last| last.to_usize().ok());
+    ensure!(
+        got.is_none_or(|got| got == features),
+        "{features} features are needed and the input has {}",
+        got.unwrap_or_default()
+    );
+    Ok(rows)
+}
+
+/// The rows of an input of numbers as FP32, each of the same number of features.
+pub struct Rows<'a> {
+    values: Cow<'a, Tensor>,
+    pub count: usize,
+    features: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Fails when a row of the input has another number of features, or none are asked for.
+    pub fn read(input: &'a Tensor, features: usize) -> TractResult<Rows<'a>> {
+        let count = row_count(input);
+        ensure!(
+            features > 0 && Some(input.len()) == count.checked_mul(features),
+            "expected {features} features in each row, got shape {:?}",
+            input.shape()
+        );
+        Ok(Rows {
+            values: input.cast_to::<f32>()?,
+            count,
+            features,
+        })
+    }
+
+    /// The rows, one after the other.
+    pub fn each(&self) -> TractResult<ChunksExact<'_, f32>> {
+        Ok(slice::<f32>(&self.values)?.chunks_exact(self.features))
+    }
+}
+
+/// The elements of a tensor of this type.
+pub fn slice<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
+    tensor.try_as_plain_ram()?.as_slice::<T>()
+}
+
+/// A tensor of these elements, as an operator gives it out.
+pub fn output<T: Datum>(shape: &[usize], elements: Vec<T>) -> TractResult<TValue> {
+    let array = tract_ndarray::ArrayD::from_shape_vec(shape, elements)?;
+    Ok(array.into_tensor().into_tvalue())
 }
 
 /// The rows of a tensor; a bare list is one row.

@@ -34,6 +34,21 @@ impl PostTransform {
         })
     }
 
+    /// The scores of two classes of which only the second has one. ONNX Runtime knows no other transform here.
+    pub fn of_two(self, score: f32) -> [f32; 2] {
+        match self {
+            PostTransform::Logistic => [logistic(-score), logistic(score)],
+            _ => [1.0 - score, score],
+        }
+    }
+
+    /// Transforms the scores of one row where a single score stands alone: it only knows PROBIT, as in ONNX Runtime.
+    pub fn apply_to_targets(self, scores: &mut [f32]) {
+        if scores.len() > 1 || self == PostTransform::Probit {
+            self.apply(scores);
+        }
+    }
+
     /// Transforms the scores of one row.
     pub fn apply(self, scores: &mut [f32]) {
         match self {
@@ -62,6 +77,12 @@ fn softmax(scores: &mut [f32], left_out: impl Fn(f32) -> bool) {
         sum += *score;
     }
     scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+/// The index of the largest, the first of equals.
+pub fn first_largest<T: PartialOrd>(scores: &[T]) -> usize {
+    let larger = |best: usize, at: usize| if scores[at] > scores[best] { at } else { best };
+    (0..scores.len()).fold(0, larger)
 }
 
 /// 1 / (1 + e^-x), computed so that it keeps its precision on both sides.

@@ -1,0 +1,242 @@
+//! Climbs from the plan that serves best to the one that serves at all, until one runs made-up inputs.
+//!
+//! 1. One plan for every shape, with symbols for the dynamic dimensions.
+//! 2. A plan for each shape that requests bring.
+//! 3. A plan for each shape and each value of the small whole-number inputs, which are constants in it: shapes that
+//!    depend on values.
+//! 4. The same with every input but the first a constant: weights and limits that are given as inputs.
+//! 5. The same with every input a constant.
+
+use tract_onnx::prelude::*;
+
+use super::graph::{Graph, Plan};
+use super::{compare, message, run};
+use crate::engine::Attempt;
+use crate::error::{Error, Result};
+use crate::tensor::dtype::DataType;
+use crate::tensor::sample::{Integers, Sample};
+use crate::tensor::signature::{Dim, TensorSpec};
+
+/// Inputs with more elements are no lengths, axes or indices that a shape would depend on.
+pub const MOST_FROZEN_ELEMENTS: usize = 4096;
+
+/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size.
+const FREE_LENGTHS: [usize; 4] = [1, 32, 224, 512];
+const FOR_ANY_SHAPE: &str = "one plan for every shape";
+
+/// Which inputs are constants of a plan, by their place in the signature.
+pub type Frozen = Vec<bool>;
+
+/// How a model is run.
+pub struct Foothold {
+    /// The plan for every shape, where there is one.
+    pub any: Option<Plan>,
+    /// Whether plans are made for concrete shapes as well.
+    pub specialise: bool,
+    /// What may be frozen to get a plan for concrete shapes, from nothing on.
+    pub levels: Vec<Frozen>,
+    /// The level at which the made-up inputs ran.
+    pub level: usize,
+    /// The inputs that were seen to run.
+    pub sample: Option<Sample>,
+}
+
+/// Finds how the graph runs; tells `tried` of every way.
+pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
+    let inputs = &graph.signature().inputs;
+    let mut found = Foothold {
+        any: attempt(tried, FOR_ANY_SHAPE, || graph.plan_for_any_shape()),
+        specialise: true,
+        levels: levels(inputs),
+        level: 0,
+        sample: None,
+    };
+    if let Some(plan) = &found.any {
+        found.sample = samples(inputs)
+            .into_iter()
+            .find(|sample| runs(graph, plan, sample).is_ok());
+        if let Some(sample) = found.sample {
+            found.specialise = compare::specialising_pays(graph, plan, sample, tried);
+            return Ok(found);
+        }
+        note(
+            tried,
+            FOR_ANY_SHAPE,
+            Err("it runs none of the made-up requests".to_owned()),
+        );
+    }
+    let mut first_reason = None;
+    for level in 0..found.levels.len() {
+        match try_level(graph, &found.levels[level], tried) {
+            Ok(sample) => {
+                // The plan for every shape does not run what this one runs.
+                (found.any, found.level, found.sample) = (None, level, Some(sample));
+                return Ok(found);
+            }
+            Err(reason) => first_reason.get_or_insert(reason),
+        };
+    }
+    // What remains may depend on what nobody can guess: values, or lengths that only a request knows.
+    if found.any.is_some() || is_open(inputs) {
+        let seen = "each brings the shapes and values that its plan needs".to_owned();
+        note(tried, "leave it to the requests", Ok(seen));
+        return Ok(found);
+    }
+    let reason = first_reason.unwrap_or_default();
+    Err(Error::unimplemented(format!(
+        "tract cannot run this model: {reason}; {}",
+        message::ADVICE
+    )))
+}
+
+/// Makes plans with these inputs frozen until one runs the made-up request that it is for.
+fn try_level(graph: &Graph, frozen: &Frozen, tried: &mut Vec<Attempt>) -> Result<Sample, String> {
+    let inputs = &graph.signature().inputs;
+    let what = what(frozen, inputs);
+    let mut reason = String::new();
+    for sample in samples(inputs) {
+        match plan_and_run(graph, frozen, &sample) {
+            Ok(()) => {
+                note(
+                    tried,
+                    &what,
+                    Ok(format!("runs a made-up request with {}", describe(&sample))),
+                );
+                return Ok(sample);
+            }
+            Err(error) => reason = error,
+        }
+    }
+    note(tried, &what, Err(reason.clone()));
+    Err(reason)
+}
+
+fn plan_and_run(graph: &Graph, frozen: &Frozen, sample: &Sample) -> Result<(), String> {
+    let inputs = sample
+        .inputs(graph.signature())
+        .map_err(|error| error.chain())?;
+    let plan = graph
+        .plan_for(inputs.tensors(), frozen)
+        .map_err(|error| message::reason(&error))?;
+    run::once(&plan, graph.signature(), &inputs).map_err(|error| error.to_string())
+}
+
+fn runs(graph: &Graph, plan: &Plan, sample: &Sample) -> Result<()> {
+    run::once(plan, graph.signature(), &sample.inputs(graph.signature())?)
+}
+
+/// Adds what came of a way.
+pub fn note(tried: &mut Vec<Attempt>, what: &str, outcome: Result<String, String>) {
+    tried.push(Attempt {
+        what: what.to_owned(),
+        outcome,
+    });
+}
+
+fn attempt(
+    tried: &mut Vec<Attempt>,
+    what: &str,
+    make: impl FnOnce() -> TractResult<Plan>,
+) -> Option<Plan> {
+    match make() {
+        Ok(plan) => {
+            note(tried, what, Ok("made".to_owned()));
+            Some(plan)
+        }
+        Err(error) => {
+            note(tried, what, Err(message::reason(&error)));
+            None
+        }
+    }
+}
+
+/// The ways to freeze inputs, each more than the one before.
+fn levels(inputs: &[TensorSpec]) -> Vec<Frozen> {
+    let may_be_small = |spec: &TensorSpec| {
+        let fixed = |dim: &Dim| match dim {
+            Dim::Fixed(length) => *length,
+            Dim::Dynamic(_) => 1,
+        };
+        let dims = spec.dims.as_deref().unwrap_or_default();
+        dims.iter().map(fixed).fold(1, usize::saturating_mul) <= MOST_FROZEN_ELEMENTS
+    };
+    let is_integer = |spec: &TensorSpec| spec.dtype.is_integer() || spec.dtype == DataType::Bool;
+    let mut levels: Vec<Frozen> = vec![vec![false; inputs.len()]];
+    let mut add = |level: Frozen| {
+        if !levels.contains(&level) {
+            levels.push(level);
+        }
+    };
+    add(inputs
+        .iter()
+        .map(|spec| is_integer(spec) && may_be_small(spec))
+        .collect());
+    add(inputs
+        .iter()
+        .enumerate()
+        .map(|(place, spec)| place > 0 && may_be_small(spec))
+        .collect());
+    add(inputs.iter().map(may_be_small).collect());
+    levels
+}
+
+/// Whether a request knows something of the model that cannot be guessed: a length beside the rows, or whole numbers.
+fn is_open(inputs: &[TensorSpec]) -> bool {
+    inputs.iter().any(|spec| {
+        let dims = spec.dims.as_deref();
+        let open = dims.is_none_or(|dims| {
+            dims.iter()
+                .skip(1)
+                .any(|dim| matches!(dim, Dim::Dynamic(_)))
+        });
+        open || spec.dtype.is_integer() || spec.dtype == DataType::Bool
+    })
+}
+
+/// The made-up inputs that are tried, the likeliest first.
+fn samples(inputs: &[TensorSpec]) -> Vec<Sample> {
+    let has_free = inputs.iter().any(|spec| {
+        let dims = spec.dims.as_deref().unwrap_or(&[]);
+        dims.iter()
+            .skip(1)
+            .any(|dim| matches!(dim, Dim::Dynamic(_)))
+    });
+    let has_integers = inputs.iter().any(|spec| spec.dtype.is_integer());
+    let lengths = if has_free {
+        &FREE_LENGTHS[..]
+    } else {
+        &FREE_LENGTHS[..1]
+    };
+    let mut samples: Vec<_> = lengths
+        .iter()
+        .map(|free| Sample {
+            free: *free,
+            ..Sample::ZEROS
+        })
+        .collect();
+    if has_integers {
+        let others = [Integers::Ones, Integers::Count, Integers::Shape];
+        samples.extend(others.map(|integers| Sample {
+            integers,
+            ..Sample::ZEROS
+        }));
+    }
+    samples
+}
+
+fn what(frozen: &Frozen, inputs: &[TensorSpec]) -> String {
+    let frozen = inputs.iter().zip(frozen).filter(|(_, frozen)| **frozen);
+    let names: Vec<_> = frozen.map(|(spec, _)| format!("'{}'", spec.name)).collect();
+    match names.is_empty() {
+        true => "a plan for each shape".to_owned(),
+        false => format!(
+            "a plan for each shape and each value of {}",
+            names.join(", ")
+        ),
+    }
+}
+
+fn describe(sample: &Sample) -> String {
+    let Sample { rows, free, .. } = sample;
+    format!("{rows} rows and every other dynamic dimension {free}")
+}
