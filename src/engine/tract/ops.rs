@@ -1,20 +1,19 @@
 //! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
 mod bits;
-mod builtin;
+pub mod builtin;
 mod col2im;
 mod compress;
 mod deferred;
 mod det;
 mod frame;
-mod guards;
 mod indices;
 mod one_hot;
 mod pad;
 mod pick;
 mod pointwise;
 mod pool;
-mod present;
+pub mod present;
 mod quantised;
 mod recurrent;
 mod reduce;
@@ -32,7 +31,6 @@ pub fn register(onnx: &mut Onnx) {
     compress::register(onnx);
     det::register(onnx);
     frame::register(onnx);
-    guards::register(onnx);
     indices::register(onnx);
     one_hot::register(onnx);
     pad::register(onnx);

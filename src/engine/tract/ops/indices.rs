@@ -45,8 +45,9 @@ impl GatherNd {
     /// How many axes an index names.
     fn depth(&self, data: usize, indices: &[usize]) -> TractResult<usize> {
         let depth = indices.last().copied();
-        let fits =
-            |depth: &usize| self.batch_dims + depth <= data && self.batch_dims < indices.len();
+        let fits = |depth: &usize| {
+            *depth > 0 && self.batch_dims + depth <= data && self.batch_dims < indices.len()
+        };
         let depth = depth.filter(fits);
         depth.with_context(|| format!("indices of shape {indices:?} for {data} dimensions"))
     }
@@ -55,6 +56,10 @@ impl GatherNd {
 impl Operator for GatherNd {
     fn name(&self) -> &'static str {
         "GatherND"
+    }
+
+    fn least_inputs(&self) -> usize {
+        2
     }
 
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {

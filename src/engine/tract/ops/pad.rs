@@ -9,8 +9,8 @@ use tract_onnx::tract_core::ops::array::{self, PadMode, Slice};
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::Host;
-use super::builtin::builtin;
-use super::deferred::{self, Built};
+use super::builtin::{Built, builtin};
+use super::deferred;
 use super::frame::{Edge, Frame};
 use super::present::Present;
 
@@ -35,7 +35,7 @@ fn read(context: &ParsingContext, node: &NodeProto) -> Built {
         other => bail!("mode '{other}' is not known"),
     };
     let inputs = Present::of(&node.input);
-    ensure!(inputs.get(PADS).is_some(), "input pads is missing");
+    ensure!(inputs.get(PADS) == Some(PADS), "data or pads is missing");
     let pad = Pad {
         mode,
         value: inputs.get(2),

@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Fact, Host, Operator};
 use super::deferred::Deferred;
-use super::pick::{number, pick, positions};
+use super::pick::{elements, number, pick, positions};
 
 /// Registers the operator.
 pub fn register(onnx: &mut Onnx) {
@@ -111,6 +111,7 @@ impl Operator for Upsample {
         let scaled: Vec<usize> = scaled
             .map(|(dim, scale)| (*dim as f32 * scale) as usize)
             .collect();
+        elements(&scaled)?;
         if !self.linear {
             let from = positions(&scaled).map(|position| {
                 let axes = position.iter().enumerate();
