@@ -238,6 +238,15 @@ node("plain", "Col2Im", {"x": floats(2, 8, 12)}, {"image": np.array([4, 5]), "bl
 node("padded", "Col2Im", {"x": floats(1, 6, 9)}, {"image": np.array([5, 6]), "block": np.array([3, 1])}, opset=18, strides=[2, 3], pads=[1, 0, 1, 2])
 node("stack", "Det", {"x": floats(2, 3, 4, 4)})
 
+for align in [0, 1]:
+    node(f"two_{align}", "AffineGrid", {"theta": floats(2, 2, 3)}, {"size": np.array([2, 1, 3, 4])}, opset=20, align_corners=align)
+    node(f"three_{align}", "AffineGrid", {"theta": floats(1, 3, 4)}, {"size": np.array([1, 1, 2, 3, 4])}, opset=20, align_corners=align)
+REGIONS = np.array([[0, 0, 7, 7], [1.5, 2, 5.2, 3], [-3, 4, 9, 12], [3, 3, 3.1, 3.1]], np.float32)
+for mode, half, ratio in product(["avg", "max"], ["half_pixel", "output_half_pixel"], [0, 2]):
+    image = {"x": floats(2, 3, 8, 9), "rois": REGIONS, "of": np.array([0, 1, 1, 0])}
+    sizes = {"output_height": 3, "output_width": 2, "sampling_ratio": ratio, "spatial_scale": 0.8}
+    node(f"{mode}_{half}_{ratio}", "RoiAlign", image, mode=mode, coordinate_transformation_mode=half, **sizes)
+
 # Single elements
 
 for alpha in [1.0, 0.4]:

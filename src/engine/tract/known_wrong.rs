@@ -77,7 +77,7 @@ fn space_to_depth(context: &ParsingContext, node: &NodeProto) -> Built {
 /// The value of an input that is written down in the file.
 fn initializer(context: &ParsingContext, name: &str) -> TractResult<Option<Tensor>> {
     let graphs = context.parent_graphs.iter().rev();
-    let constant = |graph: &&tract_onnx::pb::GraphProto| {
+    let constant = |graph: &tract_onnx::pb::GraphProto| {
         let initializer = graph.initializer.iter().find(|tensor| tensor.name == name);
         let nodes = graph.node.iter().filter(|node| node.op_type == "Constant");
         let node = nodes.flat_map(|node| {
@@ -90,7 +90,7 @@ fn initializer(context: &ParsingContext, name: &str) -> TractResult<Option<Tenso
         });
         initializer.or(node.into_iter().next()).cloned()
     };
-    let found = graphs.filter_map(|graph| constant(&graph)).next();
+    let found = graphs.filter_map(|graph| constant(graph)).next();
     found.map(|tensor| context.load_tensor(&tensor)).transpose()
 }
 

@@ -1,5 +1,6 @@
 //! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
+mod affine_grid;
 mod bits;
 pub mod builtin;
 mod col2im;
@@ -18,6 +19,7 @@ mod quantised;
 mod recurrent;
 mod reduce;
 mod reverse_sequence;
+mod roi_align;
 mod unique;
 mod upsample;
 mod window;
@@ -26,6 +28,7 @@ use tract_onnx::Onnx;
 
 /// Registers them; they replace tract's of the same name.
 pub fn register(onnx: &mut Onnx) {
+    affine_grid::register(onnx);
     bits::register(onnx);
     col2im::register(onnx);
     compress::register(onnx);
@@ -40,6 +43,7 @@ pub fn register(onnx: &mut Onnx) {
     recurrent::register(onnx);
     reduce::register(onnx);
     reverse_sequence::register(onnx);
+    roi_align::register(onnx);
     unique::register(onnx);
     upsample::register(onnx);
 }

@@ -125,8 +125,10 @@ impl Operator for Upsample {
         let values = input.cast_to::<f64>()?;
         let values = values.to_plain_array_view::<f64>()?;
         let values: Vec<f64> = values.iter().copied().collect();
-        let output = positions(&scaled).map(|position| self.interpolate(&values, dims, &position));
-        let output = tract_ndarray::ArrayD::from_shape_vec(scaled.clone(), output.collect())?;
+        let output = positions(&scaled)
+            .map(|position| self.interpolate(&values, dims, &position))
+            .collect();
+        let output = tract_ndarray::ArrayD::from_shape_vec(scaled, output)?;
         let output = output
             .into_tensor()
             .cast_to_dt(input.datum_type())?
