@@ -21,6 +21,7 @@ pub fn register(onnx: &mut Onnx) {
 }
 
 fn attention(context: &ParsingContext, node: &NodeProto) -> Built {
+    const MASK: usize = 3;
     const PAST_KEY: usize = 4;
     for window in ["left_window_size", "right_window_size"] {
         let size = node.get_attr_opt::<i64>(window)?;
@@ -34,7 +35,54 @@ fn attention(context: &ParsingContext, node: &NodeProto) -> Built {
         !is_causal || Present::of(&node.input).get(PAST_KEY).is_none(),
         "is_causal with past keys is not supported; export the layer as single operators"
     );
-    builtin(context, node)
+    let (tracts, closures) = builtin(context, node)?;
+    let Some(mask) = Present::of(&node.input).get(MASK) else {
+        return Ok((tracts, closures));
+    };
+    let tracts: &dyn Op = tracts.as_ref();
+    let tracts = tracts.downcast_ref::<Box<dyn Expansion>>();
+    let tracts = tracts.context("tract's Attention is not as expected")?;
+    let tracts = tracts.clone();
+    Ok((expand(MaskedAttention { tracts, mask }), closures))
+}
+
+/// tract's Attention, unless its mask is of booleans: rows that are masked altogether come out wrong.
+#[derive(Debug, Clone)]
+struct MaskedAttention {
+    tracts: Box<dyn Expansion>,
+    mask: usize,
+}
+
+impl Expansion for MaskedAttention {
+    fn name(&self) -> StaticName {
+        self.tracts.as_ref().name()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.tracts.as_ref().nboutputs()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        self.tracts.as_ref().rules(solver, inputs, outputs)
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        ensure!(
+            model.outlet_fact(inputs[self.mask])?.datum_type != bool::datum_type(),
+            "a mask of booleans is not supported; export the layer as single operators"
+        );
+        self.tracts.as_ref().wire(prefix, model, inputs)
+    }
 }
 
 fn grid_sample(context: &ParsingContext, node: &NodeProto) -> Built {
