@@ -46,6 +46,7 @@ fn framework() -> Onnx {
         .with_ignore_output_shapes(true);
     ml::register(&mut onnx);
     ops::register(&mut onnx);
+    known_wrong::register(&mut onnx);
     onnx
 }
 
@@ -57,7 +58,6 @@ impl Graph {
         message::refuse_unknown(&file, |operator| {
             framework.op_register.0.contains_key(operator)
         })?;
-        known_wrong::refuse(&file)?;
         let proto = proto::read(&source.bytes, source.folder.as_deref())?;
         let parsed = framework
             .parse(&proto, None)

@@ -1,8 +1,8 @@
 //! Operators of ai.onnx of our own, where tract's answer wrong, lack something that people export, or are not there.
 
-mod attention;
+mod affine_grid;
 mod bits;
-mod builtin;
+pub mod builtin;
 mod cast;
 mod col2im;
 mod compress;
@@ -10,15 +10,18 @@ mod deferred;
 mod det;
 mod frame;
 mod gemm;
+mod indices;
 mod one_hot;
+mod pad;
 mod pick;
 mod pointwise;
 mod pool;
-mod present;
+pub mod present;
 mod quantised;
 mod recurrent;
 mod reduce;
 mod reverse_sequence;
+mod roi_align;
 mod unique;
 mod upsample;
 mod window;
@@ -27,7 +30,7 @@ use tract_onnx::Onnx;
 
 /// Registers them; they replace tract's of the same name.
 pub fn register(onnx: &mut Onnx) {
-    attention::register(onnx);
+    affine_grid::register(onnx);
     bits::register(onnx);
     cast::register(onnx);
     col2im::register(onnx);
@@ -35,13 +38,16 @@ pub fn register(onnx: &mut Onnx) {
     det::register(onnx);
     frame::register(onnx);
     gemm::register(onnx);
+    indices::register(onnx);
     one_hot::register(onnx);
+    pad::register(onnx);
     pointwise::register(onnx);
     pool::register(onnx);
     quantised::register(onnx);
     recurrent::register(onnx);
     reduce::register(onnx);
     reverse_sequence::register(onnx);
+    roi_align::register(onnx);
     unique::register(onnx);
     upsample::register(onnx);
 }

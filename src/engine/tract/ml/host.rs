@@ -21,6 +21,11 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
         1
     }
 
+    /// How many inputs it needs at least.
+    fn least_inputs(&self) -> usize {
+        1
+    }
+
     /// What comes out of inputs, at least one, of these types and shapes.
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>>;
 
@@ -88,7 +93,11 @@ pub fn rules<'r, 'p: 'r>(
     outputs: &'p [TensorProxy],
 ) -> InferenceResult {
     check_output_arity(outputs, operator.outputs())?;
-    ensure!(!inputs.is_empty(), "the node has no inputs");
+    let (got, needed) = (inputs.len(), operator.least_inputs());
+    ensure!(
+        got >= needed,
+        "the node has {got} inputs of at least {needed}"
+    );
     let types = inputs.iter().map(|input| &input.datum_type);
     solver.given_all(types, move |solver, types| {
         let operator = operator.clone();

@@ -61,6 +61,10 @@ impl Operator for BitShift {
         "BitShift"
     }
 
+    fn least_inputs(&self) -> usize {
+        2
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let ((dtype, values), (_, amounts)) = (&inputs[0], &inputs[1]);
         Ok(vec![(*dtype, multi_broadcast(&[values, amounts])?)])

@@ -7,7 +7,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::deferred::Built;
+/// What every reader of a node gives.
+pub type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 static TRACTS: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
 

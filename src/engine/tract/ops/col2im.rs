@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Fact, Operator};
 use super::deferred::{self, Deferred};
-use super::pick::{number, positions};
+use super::pick::{elements, number, positions};
 
 /// Registers the operator.
 pub fn register(onnx: &mut Onnx) {
@@ -101,6 +101,10 @@ impl Operator for Col2Im {
         "Col2Im"
     }
 
+    fn least_inputs(&self) -> usize {
+        3
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let (dtype, shape) = &inputs[0];
         ensure!(
@@ -112,15 +116,15 @@ impl Operator for Col2Im {
             "the input has {} dimensions instead of 3",
             shape.len()
         );
-        let elements: usize = self.block.iter().product();
+        let block = elements(&self.block)?;
         let channels = shape[1]
             .to_usize()
             .context("the second dimension must be fixed")?;
         ensure!(
-            channels % elements == 0,
-            "{channels} rows do not hold blocks of {elements} elements"
+            channels % block == 0,
+            "{channels} rows do not hold blocks of {block} elements"
         );
-        let outer = [shape[0].clone(), (channels / elements).to_dim()];
+        let outer = [shape[0].clone(), (channels / block).to_dim()];
         let image = self.image.iter().map(|length| length.to_dim());
         Ok(vec![(*dtype, outer.into_iter().chain(image).collect())])
     }
@@ -128,27 +132,27 @@ impl Operator for Col2Im {
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let columns = inputs[0].cast_to::<f64>()?;
         let columns = columns.to_plain_array_view::<f64>()?;
-        let elements: usize = self.block.iter().product();
-        let size: usize = self.image.iter().product();
+        let block = elements(&self.block)?;
+        let size = elements(&self.image)?;
         let [images, rows, count] = inputs[0].shape() else {
             bail!("the input has {} dimensions instead of 3", inputs[0].rank());
         };
         let blocks = self.blocks()?;
-        let needed: usize = blocks.iter().product();
+        let needed = elements(&blocks)?;
         ensure!(
             needed == *count,
             "there are {count} columns instead of {needed}"
         );
-        let channels = rows / elements;
-        let mut output = vec![0.0; images * channels * size];
-        for (block, at) in positions(&blocks).enumerate() {
+        let channels = rows / block;
+        let mut output = vec![0.0; elements(&[*images, channels, size])?];
+        for (at, place_of_block) in positions(&blocks).enumerate() {
             for (element, within) in positions(&self.block).enumerate() {
-                let Some(place) = self.place(&at, &within) else {
+                let Some(place) = self.place(&place_of_block, &within) else {
                     continue;
                 };
                 for image in 0..*images {
                     for channel in 0..channels {
-                        let from = [image, channel * elements + element, block];
+                        let from = [image, channel * block + element, at];
                         output[(image * channels + channel) * size + place] += columns[from];
                     }
                 }

@@ -32,6 +32,10 @@ impl Operator for Compress {
         "Compress"
     }
 
+    fn least_inputs(&self) -> usize {
+        2
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let (dtype, shape) = &inputs[0];
         let mut shape = shape.clone();

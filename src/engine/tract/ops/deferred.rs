@@ -8,9 +8,6 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Host, Operator, rules};
 
-/// What every reader of a node gives.
-pub type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
-
 type Build = dyn Fn(&[Arc<Tensor>]) -> TractResult<Arc<dyn Operator>> + Send + Sync;
 
 /// An operator that is made when the values of some of its inputs are known.
@@ -56,6 +53,8 @@ impl Expansion for Deferred {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         check_output_arity(outputs, 1)?;
+        let missing = self.constants.iter().find(|place| **place >= inputs.len());
+        ensure!(missing.is_none(), "the node has {} inputs", inputs.len());
         let values = self.constants.iter().map(|place| &inputs[*place].value);
         solver.given_all(values, move |solver, values| {
             rules((self.build)(&values)?, solver, inputs, outputs)

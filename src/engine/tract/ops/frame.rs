@@ -1,23 +1,19 @@
-//! Operators that put a tensor into another frame: CenterCropPad, and Pad with mode wrap.
+//! CenterCropPad, and what it shares with Pad's mode wrap: a tensor in another frame.
 
 use tract_onnx::Onnx;
-use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Fact, Operator};
-use super::builtin::builtin;
-use super::deferred::{self, Built, Deferred};
+use super::deferred::{self, Deferred};
 use super::pick::{number, pick, positions};
-use super::present::Present;
 
-/// Registers the operators; Pad stays tract's for the modes that it has.
+/// Registers the operator.
 pub fn register(onnx: &mut Onnx) {
     onnx.op_register.insert("CenterCropPad", |_, node| {
         Ok((center_crop_pad(node)?, vec![]))
     });
-    onnx.op_register.insert("Pad", pad);
 }
 
 fn center_crop_pad(node: &NodeProto) -> TractResult<Box<dyn InferenceOp>> {
@@ -49,49 +45,27 @@ fn center_crop_pad(node: &NodeProto) -> TractResult<Box<dyn InferenceOp>> {
     }))
 }
 
-fn pad(context: &ParsingContext, node: &NodeProto) -> Built {
-    if node.get_attr_opt("mode")? != Some("wrap") {
-        return builtin(context, node);
-    }
-    let axes = Present::of(&node.input).get(3);
-    let constants = [Some(1), axes].into_iter().flatten().collect();
-    let operator = Deferred::node("Pad", constants, move |values| {
-        let pads = deferred::integers(&values[0])?;
-        let (before, after) = pads.split_at(pads.len() / 2);
-        let axes = match values.get(1) {
-            Some(axes) => deferred::integers(axes)?,
-            None => (0..before.len() as i64).collect(),
-        };
-        let fits = before.len() == after.len() && before.len() == axes.len();
-        ensure!(
-            fits,
-            "pads has {} entries for {} axes",
-            pads.len(),
-            axes.len()
-        );
-        let edges = before.iter().zip(after);
-        let edges = edges.map(|(before, after)| Edge::Wrapped(*before, *after));
-        Ok(Frame {
-            name: "Pad",
-            axes: axes.into_iter().zip(edges).collect(),
-        })
-    });
-    Ok((operator, vec![]))
-}
-
+/// Puts a tensor into another frame.
 #[derive(Debug)]
-struct Frame {
+pub struct Frame {
     name: &'static str,
     axes: Vec<(i64, Edge)>,
 }
 
 /// What becomes of one axis.
 #[derive(Debug, Clone, Copy)]
-enum Edge {
+pub enum Edge {
     /// Its middle, in this length; zeros where there is nothing.
     Centred(usize),
     /// So many more before and after it, going round.
     Wrapped(i64, i64),
+}
+
+impl Frame {
+    /// An operator of this name that changes these axes.
+    pub fn new(name: &'static str, axes: Vec<(i64, Edge)>) -> Frame {
+        Frame { name, axes }
+    }
 }
 
 impl Edge {

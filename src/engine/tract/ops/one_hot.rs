@@ -41,6 +41,10 @@ impl Operator for OneHot {
         "OneHot"
     }
 
+    fn least_inputs(&self) -> usize {
+        3
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let ((_, indices), (dtype, _)) = (&inputs[0], &inputs[2]);
         let mut shape = indices.clone();
@@ -62,7 +66,9 @@ impl Operator for OneHot {
             let class = position.remove(axis) as i64;
             let index = indices[number(&position, dims)];
             // 0 is where the value for "off" stands, 1 that for "on".
-            Some(usize::from(index == class || index + depth == class))
+            Some(usize::from(
+                index == class || index.checked_add(depth) == Some(class),
+            ))
         });
         Ok(tvec![pick(&inputs[2], &shape, chosen)?.into_tvalue()])
     }

@@ -4,8 +4,16 @@ use tract_ndarray::{Dimension, IntoDimension};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-/// More elements than an answer could hold; a file may name any size.
-const MOST_ELEMENTS: usize = 1 << 31;
+/// More than an answer could hold; a file may name any size.
+const MOST_ELEMENTS: usize = 1 << 28;
+
+/// How many elements a tensor of this shape has; fails for more than an answer could hold.
+pub fn elements(shape: &[usize]) -> TractResult<usize> {
+    let mut dims = shape.iter();
+    let elements = dims.try_fold(1usize, |product, dim| product.checked_mul(*dim));
+    let sane = elements.filter(|elements| *elements <= MOST_ELEMENTS);
+    sane.with_context(|| format!("a tensor of shape {shape:?} is too large"))
+}
 
 /// A tensor of this shape whose elements are those at `from`, counted in row-major order; none stands for zero or "".
 pub fn pick(
@@ -13,13 +21,7 @@ pub fn pick(
     shape: &[usize],
     from: impl Iterator<Item = Option<usize>>,
 ) -> TractResult<Tensor> {
-    let elements = shape
-        .iter()
-        .try_fold(1usize, |product, dim| product.checked_mul(*dim));
-    ensure!(
-        elements.is_some_and(|elements| elements <= MOST_ELEMENTS),
-        "an output of shape {shape:?} is too large"
-    );
+    elements(shape)?;
     let dtype = input.datum_type();
     if dtype == DatumType::String {
         let strings = input.to_plain_array_view::<String>()?;

@@ -48,6 +48,13 @@ impl Operator for Pointwise {
         }
     }
 
+    fn least_inputs(&self) -> usize {
+        match self {
+            Pointwise::ChannelPRelu => 2,
+            _ => 1,
+        }
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let (dtype, _) = &inputs[0];
         ensure!(

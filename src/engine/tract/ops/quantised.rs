@@ -97,6 +97,10 @@ impl Operator for QLinearMatMul {
         "QLinearMatMul"
     }
 
+    fn least_inputs(&self) -> usize {
+        8
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let ((_, a), (_, b)) = (&inputs[A], &inputs[B]);
         ensure!(!a.is_empty() && !b.is_empty(), "a scalar is no matrix");

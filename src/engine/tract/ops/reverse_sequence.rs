@@ -30,6 +30,10 @@ impl Operator for ReverseSequence {
         "ReverseSequence"
     }
 
+    fn least_inputs(&self) -> usize {
+        2
+    }
+
     fn output_facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         Ok(vec![inputs[0].clone()])
     }

@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::ml::host::{Fact, Host, Operator};
 use super::deferred::Deferred;
-use super::pick::{number, pick, positions};
+use super::pick::{elements, number, pick, positions};
 
 /// Registers the operator.
 pub fn register(onnx: &mut Onnx) {
@@ -111,6 +111,7 @@ impl Operator for Upsample {
         let scaled: Vec<usize> = scaled
             .map(|(dim, scale)| (*dim as f32 * scale) as usize)
             .collect();
+        elements(&scaled)?;
         if !self.linear {
             let from = positions(&scaled).map(|position| {
                 let axes = position.iter().enumerate();
@@ -124,8 +125,10 @@ impl Operator for Upsample {
         let values = input.cast_to::<f64>()?;
         let values = values.to_plain_array_view::<f64>()?;
         let values: Vec<f64> = values.iter().copied().collect();
-        let output = positions(&scaled).map(|position| self.interpolate(&values, dims, &position));
-        let output = tract_ndarray::ArrayD::from_shape_vec(scaled.clone(), output.collect())?;
+        let output = positions(&scaled)
+            .map(|position| self.interpolate(&values, dims, &position))
+            .collect();
+        let output = tract_ndarray::ArrayD::from_shape_vec(scaled, output)?;
         let output = output
             .into_tensor()
             .cast_to_dt(input.datum_type())?

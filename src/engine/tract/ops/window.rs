@@ -68,6 +68,14 @@ impl Window {
             nonzero,
             "kernel_shape, strides and dilations must be positive"
         );
+        let reaches = kernel.iter().zip(&dilations);
+        let reaches = reaches.map(|(kernel, dilation)| (kernel - 1) * dilation + 1);
+        ensure!(
+            pads.iter()
+                .zip(reaches.clone().chain(reaches))
+                .all(|(pad, reach)| *pad < reach),
+            "pads must be smaller than the windows"
+        );
         let auto_pad = match node.get_attr_opt("auto_pad")?.unwrap_or("NOTSET") {
             "NOTSET" | "" => AutoPad::Explicit,
             "SAME_UPPER" => AutoPad::SameUpper,

@@ -136,7 +136,8 @@ impl Cell {
         };
         let candidate = self.activate(1, recurrent + gates.slice(s![.., 2 * width..]));
         State {
-            hidden: (&state.hidden - &candidate) * update + candidate,
+            // Not rearranged to one product: the difference would lose the digits of small values.
+            hidden: update.mapv(|update| T::one() - update) * candidate + update * &state.hidden,
             cell: state.cell.clone(),
         }
     }

@@ -9,7 +9,9 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::{math::tanh, nn::sigmoid};
 
 use super::super::super::ml::host::{Fact, Host, Operator};
-use super::{B, INITIAL_C, INITIAL_H, Kind, P, R, Recurrent, SEQUENCE_LENS, W, X};
+use super::Kind;
+use super::inputs::{B, INITIAL_C, INITIAL_H, P, R, SEQUENCE_LENS, W, X};
+use super::layer::Recurrent;
 
 /// Whether tract's loop computes this layer right.
 pub fn is_plain(layer: &Recurrent, x: &TypedFact, r: &TypedFact) -> bool {
