@@ -40,6 +40,13 @@ impl ModelSource {
     pub fn read(path: &Path) -> Result<ModelSource> {
         let cannot =
             |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+        // A device or a pipe might never end.
+        if !path.metadata().map_err(cannot)?.is_file() {
+            return Err(Error::not_found(format!(
+                "{} is not a file",
+                path.display()
+            )));
+        }
         let bytes = std::fs::read(path).map_err(cannot)?;
         Ok(ModelSource {
             bytes: bytes.into(),

@@ -37,7 +37,7 @@ pub struct OnnxFile {
 /// One node of the graph.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// The name that its author gave it, which may be empty.
+    /// The name that its author gave it, or that of its first output.
     pub name: String,
     /// `Operator`, or `domain.Operator` outside of `ai.onnx`.
     pub operator: String,
@@ -140,7 +140,8 @@ fn operator(of: &str, op_type: &str) -> String {
 
 fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     for NodeProto {
-        name,
+        mut name,
+        mut output,
         op_type,
         mut attribute,
         domain: of,
@@ -148,6 +149,9 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     } in from
     {
         let operator = operator(&of, &op_type);
+        if name.is_empty() && !output.is_empty() {
+            name = output.swap_remove(0);
+        }
         if depth > 0 {
             for attribute in &mut attribute {
                 let subgraphs = attribute

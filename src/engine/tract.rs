@@ -187,7 +187,7 @@ impl Plans {
         };
         let make = || {
             let plan = graph.plan_for(inputs.tensors(), &self.levels[level]);
-            plan.map(Arc::new).map_err(|error| message::reason(&error))
+            plan.map(Arc::new)
         };
         self.cache
             .get_or_make(self.key(level, inputs), graph.weight_bytes(), make)

@@ -40,10 +40,10 @@ pub fn scan(path: &Path) -> Result<Snapshot> {
     paths.sort();
     for path in paths {
         let name = file_name(&path);
-        let entry = if path.is_dir() {
-            Entry::Folder(items(&path))
-        } else {
-            Entry::File
+        let entry = match () {
+            () if path.is_dir() => Entry::Folder(items(&path)),
+            () if path.is_file() => Entry::File,
+            () => continue,
         };
         add(&mut snapshot, &path, layout::classify(&path, &name, &entry));
     }

@@ -16,6 +16,9 @@ use crate::tensor::shape::{Dims, Shape};
 /// `TensorProto.data_location` of a tensor whose data is in a file of its own.
 const EXTERNAL: i32 = 1;
 
+/// Engines take long over more dimensions, and no model has them.
+const MOST_DIMENSIONS: usize = 64;
+
 /// Fails with the first thing that is wrong; `folder` is where external data may be.
 pub fn check(model: &ModelProto, folder: Option<&Path>) -> Result<()> {
     let graph = model.graph.as_ref();
@@ -79,12 +82,15 @@ fn subgraphs(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
 
 /// Everything that the graph gives a name to; a name that is given twice is an error.
 fn names(graph: &GraphProto) -> Result<HashSet<&str>> {
-    let mut names: HashSet<&str> = graph
-        .input
-        .iter()
-        .map(|input| input.name.as_str())
-        .collect();
-    names.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let mut names = unique("input", inputs)?;
+    let weights = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    // An input may have the name of an initializer, which then is its value.
+    names.extend(unique("initializer", weights)?);
+    unique(
+        "output",
+        graph.output.iter().map(|output| output.name.as_str()),
+    )?;
     for node in &graph.node {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if !names.insert(output) {
@@ -96,6 +102,16 @@ fn names(graph: &GraphProto) -> Result<HashSet<&str>> {
         }
     }
     Ok(names)
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<HashSet<&'a str>> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::invalid(format!("{what} '{name}' is there twice")));
+        }
+    }
+    Ok(seen)
 }
 
 /// Fails when nodes wait for each other in a circle. Takes nodes away whose inputs are there until none is left.
@@ -172,6 +188,12 @@ fn check_tensor(tensor: &TensorProto, folder: Option<&Path>) -> Result<()> {
             Dims(dims)
         ))
     };
+    if dims.len() > MOST_DIMENSIONS {
+        let rank = dims.len();
+        return Err(Error::invalid(format!(
+            "tensor '{name}' has {rank} dimensions, more than the {MOST_DIMENSIONS} that are read"
+        )));
+    }
     let lengths = dims
         .iter()
         .map(|dim| usize::try_from(*dim))

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::graph::{Graph, Plan};
 use super::ladder::note;
-use super::{message, run};
+use super::run;
 use crate::engine::Attempt;
 use crate::error::Result;
 use crate::tensor::sample::Sample;
@@ -74,9 +74,7 @@ fn compare(graph: &Graph, any: &Plan, sample: Sample) -> Result<Gain, String> {
         return Ok(Gain::Impossible);
     }
     let frozen = vec![false; inputs.tensors().len()];
-    let concrete = graph
-        .plan_for(inputs.tensors(), &frozen)
-        .map_err(|error| message::reason(&error))?;
+    let concrete = graph.plan_for(inputs.tensors(), &frozen)?;
     let concrete = time(&concrete)?;
     let times = for_any / concrete;
     match times > ratio && for_any - concrete > seconds {

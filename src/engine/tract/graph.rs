@@ -14,7 +14,8 @@ use tract_onnx::tract_hir::infer::InferenceOp;
 use tract_onnx::tract_hir::internal::SymbolScope;
 use tract_onnx::tract_hir::ops::konst::Const;
 
-use super::{convert, known_wrong, message, ml, ops, proto};
+use super::message::{self, Operators};
+use super::{convert, known_wrong, ml, ops, proto};
 use crate::engine::ModelSource;
 use crate::engine::onnx::OnnxFile;
 use crate::error::{Error, Result, panic_text};
@@ -29,6 +30,7 @@ pub struct Graph {
     /// For each of the graph's inputs its place in the signature.
     places: Vec<usize>,
     weight_bytes: usize,
+    operators: Arc<Operators>,
 }
 
 /// A graph made ready to run.
@@ -37,6 +39,8 @@ pub struct Plan {
     pub runnable: Arc<TypedRunnableModel>,
     /// The signature's inputs that the plan takes, in its order; the others are constants in it.
     pub takes: Vec<usize>,
+    /// For telling what fails.
+    pub operators: Arc<Operators>,
 }
 
 /// tract with our own operators.
@@ -59,17 +63,20 @@ impl Graph {
             framework.op_register.0.contains_key(operator)
         })?;
         let proto = proto::read(&source.bytes, source.folder.as_deref())?;
-        let parsed = framework
-            .parse(&proto, None)
-            .map_err(|error| message::readable(&error))?;
-        let model = parsed.model;
+        let operators = Operators::of(&file);
+        let refuse = |error: TractError| {
+            let reason = operators.reason(&error);
+            let message = format!("tract cannot run this model: {reason}; {}", message::ADVICE);
+            Error::unimplemented(message).with_source(format!("{error:#}"))
+        };
+        let model = framework.parse(&proto, None).map_err(refuse)?.model;
+        let inputs = file.signature.inputs.iter().enumerate();
+        let by_name: HashMap<_, _> = inputs
+            .map(|(place, input)| (input.name.as_str(), place))
+            .collect();
         let place = |outlet: &OutletId| {
             let name = &model.node(outlet.node).name;
-            let place = file
-                .signature
-                .inputs
-                .iter()
-                .position(|input| input.name == *name);
+            let place = by_name.get(name.as_str()).copied();
             place.ok_or_else(|| {
                 Error::invalid(format!(
                     "the graph's input '{name}' is not among the file's inputs"
@@ -82,6 +89,7 @@ impl Graph {
             signature: Arc::new(file.signature),
             places,
             weight_bytes: proto::weight_bytes(&proto),
+            operators: Arc::new(operators),
         })
     }
 
@@ -96,13 +104,21 @@ impl Graph {
     }
 
     /// One plan for every shape that the signature allows.
-    pub fn plan_for_any_shape(&self) -> TractResult<Plan> {
-        guarded(|| self.with_symbols())
+    pub fn plan_for_any_shape(&self) -> Result<Plan, String> {
+        self.guarded(|| self.with_symbols())
     }
 
     /// A plan for the shapes of these inputs; those that are `frozen` become constants of it.
-    pub fn plan_for(&self, inputs: &[WireTensor], frozen: &[bool]) -> TractResult<Plan> {
-        guarded(|| self.with_shapes(inputs, frozen))
+    pub fn plan_for(&self, inputs: &[WireTensor], frozen: &[bool]) -> Result<Plan, String> {
+        self.guarded(|| self.with_shapes(inputs, frozen))
+    }
+
+    /// tract panics on some graphs where it should fail; another way of running the model may still do.
+    fn guarded(&self, make: impl FnOnce() -> TractResult<Plan>) -> Result<Plan, String> {
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(made) => made.map_err(|error| self.operators.reason(&error)),
+            Err(panic) => Err(format!("tract panicked: {}", panic_text(&*panic))),
+        }
     }
 
     fn with_symbols(&self) -> TractResult<Plan> {
@@ -145,18 +161,13 @@ impl Graph {
 
     fn plan(&self, model: InferenceModel, takes: Vec<usize>) -> TractResult<Plan> {
         let runnable = model.into_optimized()?.into_runnable()?;
-        Ok(Plan { runnable, takes })
+        let operators = self.operators.clone();
+        Ok(Plan {
+            runnable,
+            takes,
+            operators,
+        })
     }
-}
-
-/// tract panics on some graphs where it should fail; another way of running the model may still do.
-fn guarded<T>(make: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
-    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
-        Err(TractError::msg(format!(
-            "tract panicked: {}",
-            panic_text(&*panic)
-        )))
-    })
 }
 
 fn datum_type(spec: &TensorSpec) -> DatumType {

@@ -7,8 +7,6 @@
 //! 4. The same with every input but the first a constant: weights and limits that are given as inputs.
 //! 5. The same with every input a constant.
 
-use tract_onnx::prelude::*;
-
 use super::graph::{Graph, Plan};
 use super::{compare, message, run};
 use crate::engine::Attempt;
@@ -18,8 +16,10 @@ use crate::tensor::sample::{Integers, Sample};
 use crate::tensor::signature::{Dim, TensorSpec};
 
 /// Inputs with more elements are no lengths, axes or indices that a shape would depend on.
-pub const MOST_FROZEN_ELEMENTS: usize = 4096;
+pub const MOST_FROZEN_ELEMENTS: usize = 1 << 16;
 
+/// A plan for every shape must run so many rows as well as one.
+const SEVERAL_ROWS: usize = 3;
 /// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size.
 const FREE_LENGTHS: [usize; 4] = [1, 32, 224, 512];
 const FOR_ANY_SHAPE: &str = "one plan for every shape";
@@ -52,18 +52,14 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
         sample: None,
     };
     if let Some(plan) = &found.any {
-        found.sample = samples(inputs)
-            .into_iter()
-            .find(|sample| runs(graph, plan, sample).is_ok());
-        if let Some(sample) = found.sample {
-            found.specialise = compare::specialising_pays(graph, plan, sample, tried);
-            return Ok(found);
+        match try_for_any_shape(graph, plan) {
+            Ok(sample) => {
+                found.sample = Some(sample);
+                found.specialise = compare::specialising_pays(graph, plan, sample, tried);
+                return Ok(found);
+            }
+            Err(reason) => note(tried, FOR_ANY_SHAPE, Err(reason)),
         }
-        note(
-            tried,
-            FOR_ANY_SHAPE,
-            Err("it runs none of the made-up requests".to_owned()),
-        );
     }
     let mut first_reason = None;
     for level in 0..found.levels.len() {
@@ -87,6 +83,23 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
         "tract cannot run this model: {reason}; {}",
         message::ADVICE
     )))
+}
+
+/// Finds a made-up request that the plan for every shape runs, with one row and with several.
+fn try_for_any_shape(graph: &Graph, plan: &Plan) -> Result<Sample, String> {
+    let mut reason = String::new();
+    for sample in samples(&graph.signature().inputs) {
+        let several = Sample {
+            rows: SEVERAL_ROWS,
+            ..sample
+        };
+        let ran = runs(graph, plan, &sample).and_then(|()| runs(graph, plan, &several));
+        match ran {
+            Ok(()) => return Ok(sample),
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(reason)
 }
 
 /// Makes plans with these inputs frozen until one runs the made-up request that it is for.
@@ -115,9 +128,7 @@ fn plan_and_run(graph: &Graph, frozen: &Frozen, sample: &Sample) -> Result<(), S
     let inputs = sample
         .inputs(graph.signature())
         .map_err(|error| error.chain())?;
-    let plan = graph
-        .plan_for(inputs.tensors(), frozen)
-        .map_err(|error| message::reason(&error))?;
+    let plan = graph.plan_for(inputs.tensors(), frozen)?;
     run::once(&plan, graph.signature(), &inputs).map_err(|error| error.to_string())
 }
 
@@ -136,7 +147,7 @@ pub fn note(tried: &mut Vec<Attempt>, what: &str, outcome: Result<String, String
 fn attempt(
     tried: &mut Vec<Attempt>,
     what: &str,
-    make: impl FnOnce() -> TractResult<Plan>,
+    make: impl FnOnce() -> Result<Plan, String>,
 ) -> Option<Plan> {
     match make() {
         Ok(plan) => {
@@ -144,7 +155,7 @@ fn attempt(
             Some(plan)
         }
         Err(error) => {
-            note(tried, what, Err(message::reason(&error)));
+            note(tried, what, Err(error));
             None
         }
     }

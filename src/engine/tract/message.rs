@@ -1,5 +1,7 @@
 //! tract's errors made readable: which operator, at which node, why, and what to do about it.
 
+use std::collections::HashMap;
+
 use tract_onnx::prelude::TractError;
 
 use crate::engine::onnx::{Node, OnnxFile};
@@ -23,18 +25,43 @@ pub fn refuse_unknown(file: &OnnxFile, is_known: impl Fn(&str) -> bool) -> Resul
     }
 }
 
-/// The error as the model's owner can use it. The whole chain of causes follows as the source.
-pub fn readable(error: &TractError) -> Error {
-    Error::unimplemented(format!("tract cannot run this model: {}", reason(error)))
-}
+/// The operators of a file's nodes by the nodes' names, for telling them by the names that their owner knows.
+#[derive(Debug)]
+pub struct Operators(HashMap<String, String>);
 
-/// The node that the chain of causes names, if it does, and the last cause.
-pub fn reason(error: &TractError) -> String {
-    let cause = error.root_cause().to_string();
-    let cause = cause.lines().next().unwrap_or_default();
-    match error.chain().find_map(|link| node(&link.to_string())) {
-        Some((operator, name)) => format!("operator {operator} (node '{name}'): {cause}"),
-        None => cause.to_owned(),
+impl Operators {
+    /// Those of a file.
+    pub fn of(file: &OnnxFile) -> Operators {
+        let named = file
+            .nodes
+            .iter()
+            .map(|node| (node.name.clone(), node.operator.clone()));
+        Operators(named.collect())
+    }
+
+    /// Why tract does not do: the node that the chain of causes names, if it does, and the last cause.
+    pub fn reason(&self, error: &TractError) -> String {
+        let cause = error.root_cause().to_string();
+        let cause = cause.lines().next().unwrap_or_default();
+        match error.chain().find_map(|link| node(&link.to_string())) {
+            Some((tracts, name)) => {
+                let (operator, name) = self.known(&name).unwrap_or((&tracts, &name));
+                format!("operator {operator} (node '{name}'): {cause}")
+            }
+            None => cause.to_owned(),
+        }
+    }
+
+    /// The operator and name of the file's node that tract has split and named by parts, such as `lstm.direction_0`.
+    fn known(&self, name: &str) -> Option<(&str, &str)> {
+        let ends = name.match_indices('.').map(|(end, _)| end).rev();
+        let parts = std::iter::once(name.len())
+            .chain(ends)
+            .map(|end| &name[..end]);
+        let found = parts
+            .into_iter()
+            .find_map(|part| self.0.get_key_value(part));
+        found.map(|(name, operator)| (operator.as_str(), name.as_str()))
     }
 }
 
@@ -54,19 +81,27 @@ fn node(text: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
+    fn reason(error: &TractError) -> String {
+        let operators = [("block/conv.1", "Conv")];
+        let operators = operators.map(|(name, operator)| (name.to_owned(), operator.to_owned()));
+        Operators(HashMap::from(operators)).reason(error)
+    }
+
     #[test]
-    fn the_node_and_the_last_cause_are_told() {
+    fn the_files_own_operator_and_the_last_cause_are_told() {
         let error = TractError::msg("cannot unify 3 and 4\nmore")
             .context("while looking")
-            .context("Failed analyse for node #7 \"block/conv 1\" Conv");
+            .context("Failed analyse for node #7 \"block/conv.1.split\" ConvHir");
         assert_eq!(
             reason(&error),
-            "operator Conv (node 'block/conv 1'): cannot unify 3 and 4"
+            "operator Conv (node 'block/conv.1'): cannot unify 3 and 4"
         );
     }
 
     #[test]
-    fn without_a_node_the_cause_alone_is_told() {
+    fn what_the_file_does_not_name_is_told_as_tract_names_it() {
+        let error = TractError::msg("no").context("node #7 \"x\" Add");
+        assert_eq!(reason(&error), "operator Add (node 'x'): no");
         assert_eq!(
             reason(&TractError::msg("no # luck").context("parsing")),
             "no # luck"

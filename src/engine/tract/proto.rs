@@ -43,8 +43,9 @@ fn read_graph(graph: &mut GraphProto, folder: Option<&Path>) -> Result<()> {
         .try_for_each(|tensor| read_tensor(tensor, folder))?;
     let values = graph.input.iter_mut().chain(&mut graph.output);
     values.for_each(widen_value);
-    for node in &mut graph.node {
+    for (index, node) in graph.node.iter_mut().enumerate() {
         widen_node(node);
+        name_outputs(node, index);
         for attribute in &mut node.attribute {
             let tensors = attribute.t.iter_mut().chain(&mut attribute.tensors);
             tensors
@@ -67,6 +68,22 @@ fn widen_value(value: &mut ValueInfoProto) {
         && tensor.elem_type == BFLOAT16
     {
         tensor.elem_type = FLOAT;
+    }
+}
+
+/// tract gives an operator all its outputs and wants a name for each: those left out get names, or go where they are
+/// the last ones and the operator can do without.
+fn name_outputs(node: &mut NodeProto, index: usize) {
+    while node.output.len() > 1 && node.output.last().is_some_and(String::is_empty) {
+        node.output.pop();
+    }
+    if node.op_type == "TopK" {
+        node.output.resize(2, String::new());
+    }
+    for (place, output) in node.output.iter_mut().enumerate() {
+        if output.is_empty() {
+            *output = format!("onnxd.unused.{index}.{place}");
+        }
     }
 }
 

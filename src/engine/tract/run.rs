@@ -4,7 +4,6 @@ use tract_onnx::prelude::*;
 
 use super::convert;
 use super::graph::Plan;
-use super::message;
 use crate::error::{Error, Result, guarded};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor as WireTensor;
@@ -26,7 +25,11 @@ pub fn run(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result
         .collect::<Result<TVec<TValue>>>()?;
     // In a state of its own: a state that is used again lets a recurrent layer go on from where the request before,
     // which may be somebody else's, has left it.
-    let outputs = plan.runnable.run(inputs).map_err(failed)?;
+    let told = |error: TractError| {
+        let reason = plan.operators.reason(&error);
+        failed(error.context(reason))
+    };
+    let outputs = plan.runnable.run(inputs).map_err(told)?;
     let (declared, got) = (signature.outputs.len(), outputs.len());
     if declared != got {
         return Err(Error::internal(format!(
@@ -42,6 +45,5 @@ pub fn run(plan: &Plan, signature: &Signature, inputs: &CheckedInputs) -> Result
 
 /// An error of tract while it runs.
 pub fn failed(error: TractError) -> Error {
-    Error::internal(format!("tract failed: {}", message::reason(&error)))
-        .with_source(format!("{error:#}"))
+    Error::internal(format!("tract failed: {error}")).with_source(format!("{error:#}"))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 /// A data type and a shape.
 pub type Fact = (DatumType, TVec<TDim>);
@@ -81,8 +82,30 @@ impl Expansion for Host {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
+        let inputs = without_dimensions(prefix, model, inputs)?;
+        model.wire_node(prefix, self.clone(), &inputs)
     }
+}
+
+/// The inputs with every dimension, which is tract's own type for what it takes for a shape, as the INT64 that it is.
+pub fn without_dimensions(
+    prefix: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
+    let mut plain = tvec![];
+    for (place, input) in inputs.iter().enumerate() {
+        let is_dimension = model.outlet_fact(*input)?.datum_type.is_tdim();
+        plain.push(match is_dimension {
+            true => model.wire_node(
+                format!("{prefix}.int64_{place}"),
+                cast(i64::datum_type()),
+                &[*input],
+            )?[0],
+            false => *input,
+        });
+    }
+    Ok(plain)
 }
 
 /// The rules of an operator's types and shapes: known outputs once every input is.
@@ -103,7 +126,14 @@ pub fn rules<'r, 'p: 'r>(
         let operator = operator.clone();
         let shapes = inputs.iter().map(|input| &input.shape);
         solver.given_all(shapes, move |solver, shapes| {
-            let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
+            let types = types.iter().map(|dtype| {
+                if dtype.is_tdim() {
+                    i64::datum_type()
+                } else {
+                    *dtype
+                }
+            });
+            let facts: Vec<Fact> = types.zip(shapes).collect();
             for (output, (dtype, shape)) in outputs.iter().zip(operator.output_facts(&facts)?) {
                 solver.equals(&output.datum_type, dtype)?;
                 solver.equals(&output.shape, shape)?;
