@@ -12,6 +12,7 @@ use crate::engine::{Engine, ModelSource};
 use crate::error::{Error, Result, guarded};
 use crate::serving::joining;
 use crate::serving::reconcile::LOADER_STACK_BYTES;
+use crate::telemetry::process;
 
 /// Load a model as the server does, and end.
 #[derive(Debug, Args)]
@@ -47,6 +48,8 @@ impl TryLoad {
                 .join()
                 .unwrap_or_else(|_| Err(Error::internal("loading panicked")))
         });
+        // How much memory it took, for the server to reckon with.
+        println!("{}", process::peak_bytes().unwrap_or_default());
         finish(loaded)
     }
 }

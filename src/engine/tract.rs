@@ -14,6 +14,7 @@ mod ml;
 mod ops;
 mod proto;
 mod run;
+mod wide;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

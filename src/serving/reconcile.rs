@@ -180,9 +180,12 @@ impl Reconciler {
                 load_timeout.as_millis()
             ))
         };
-        if let (Some(trial), Some(path)) = (trial, files.versions.get(&version)) {
-            trial.run(path, deadline)?.map_err(|TimedOut| given_up())?;
-        }
+        let _turn = match (trial, files.versions.get(&version)) {
+            (Some(trial), Some(path)) => {
+                trial.run(path, deadline)?.map_err(|TimedOut| given_up())?
+            }
+            _ => None,
+        };
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {
             let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());

@@ -3,9 +3,10 @@
 //! A hostile or broken file can make an engine run out of memory or stack, or never end; that ends the trial, and the
 //! server goes on. What merely fails there fails here again, with its reason in the log.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,15 @@ pub const MEMORY_FLAG: &str = "--memory";
 
 /// How much of the memory that is free a trial may take, in tenths.
 const MEMORY_TENTHS: u64 = 8;
+
+/// A model that takes more than this part of it is loaded alone.
+const LARGE_SHARE: u64 = 8;
+
+/// Trials come one at a time, so that none takes what another was promised.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The right to take much memory, given back on drop.
+pub type Turn = MutexGuard<'static, ()>;
 
 /// How often the trial is looked at; it often takes some milliseconds.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -40,18 +50,16 @@ impl Trial {
     }
 
     /// Loads the model at `path` in a process of its own, until `deadline` at most; fails when that process was ended
-    /// by what the model does to it.
-    pub fn run(&self, path: &Path, deadline: Instant) -> Result<Result<(), TimedOut>> {
+    /// by what the model does to it. A model that takes much memory keeps its turn, until it is loaded here too.
+    pub fn run(&self, path: &Path, deadline: Instant) -> Result<Result<Option<Turn>, TimedOut>> {
         let mut command = Command::new(&self.program);
         command
             .arg(COMMAND)
             .arg(path)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        // One at a time, so that none takes what another was promised.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
         if let Some(memory) = memory {
             command.arg(MEMORY_FLAG).arg(memory.to_string());
@@ -60,12 +68,18 @@ impl Trial {
             Ok(child) => child,
             Err(error) => {
                 tracing::warn!(reason = %error, "models are loaded without a trial: no process can be started");
-                return Ok(Ok(()));
+                return Ok(Ok(None));
             }
         };
         match wait(child, deadline) {
-            Ok(Some(status)) if status.code().is_some() => Ok(Ok(())),
-            Ok(Some(status)) => Err(Error::unavailable(format!(
+            Ok(Some((status, told))) if status.code().is_some() => {
+                let peak: Option<u64> = told.trim().parse().ok();
+                let is_large = peak
+                    .zip(memory)
+                    .is_some_and(|(peak, memory)| peak > memory / LARGE_SHARE);
+                Ok(Ok(is_large.then_some(turn)))
+            }
+            Ok(Some((status, _))) => Err(Error::unavailable(format!(
                 "loading it ended a process of its own ({status}): the file asks for more memory than there is{}, or \
                  breaks the engine",
                 memory
@@ -80,11 +94,15 @@ impl Trial {
     }
 }
 
-/// Waits for the child, and ends it past the deadline.
-fn wait(mut child: Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+/// Waits for the child's end and what it has written by then, a line; ends it past the deadline.
+fn wait(mut child: Child, deadline: Instant) -> io::Result<Option<(ExitStatus, String)>> {
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+            let mut told = String::new();
+            if let Some(mut output) = child.stdout.take() {
+                output.read_to_string(&mut told)?;
+            }
+            return Ok(Some((status, told)));
         }
         if Instant::now() >= deadline {
             child.kill()?;

@@ -42,9 +42,19 @@ pub fn total_bytes() -> Option<u64> {
     [meminfo("MemTotal:"), limit].into_iter().flatten().min()
 }
 
+/// The most memory that was ever resident.
+pub fn peak_bytes() -> Option<u64> {
+    kilobytes("/proc/self/status", "VmHWM:")
+}
+
 fn meminfo(field: &str) -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find(|line| line.starts_with(field))?;
+    kilobytes("/proc/meminfo", field)
+}
+
+/// The bytes in a line such as `MemTotal: 16384 kB`.
+fn kilobytes(file: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes << 10)
 }

@@ -54,6 +54,12 @@ impl TensorSpec {
         }
     }
 
+    /// Whether any dimension may vary.
+    pub fn is_dynamic(&self) -> bool {
+        let dims = self.dims.as_deref();
+        dims.is_none_or(|dims| dims.iter().any(|dim| matches!(dim, Dim::Dynamic(_))))
+    }
+
     fn has_dynamic_rows(&self) -> bool {
         matches!(self.dims.as_deref(), Some([Dim::Dynamic(_), ..]))
     }

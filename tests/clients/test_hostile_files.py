@@ -1,17 +1,12 @@
 """Model files that are broken or made to do harm: each is refused with its reason, and the others serve."""
 
-import os
-import resource
-import signal
-import subprocess
-import threading
 
 import numpy as np
 import pytest
 import requests
 import v2
 from onnx import TensorProto, helper, numpy_helper
-from server import BINARY, Server
+from server import Server
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 MOST_BYTES = 400 << 20
@@ -97,7 +92,7 @@ REFUSED = {name: (data, "not an ONNX model") for name, data in TRUNCATED.items()
     "undefined": (model([node("Add", ["x", "nowhere"], ["y"])]), "reads 'nowhere', which nothing in the graph gives"),
     "no_output": (model([node("Neg", ["x"], ["z"])]), "output 'y' is given by nothing"),
     "twice": (model([node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["y"])]), "its output 'y' has the name of something"),
-    "input_twice": (graph([node("Relu", ["x"], ["y"])], [value("x", [4])] * 2, [value("y", [4])]), "'x' is given twice"),
+    "input_twice": (graph([node("Relu", ["x"], ["y"])], [value("x", [4])] * 2, [value("y", [4])]), "input 'x' is there twice"),
     "ifs_100": (nested_ifs(100), "recursion limit reached"),
     "ifs_5000": (nested_ifs(5000), "recursion limit reached"),
     "operator": (model([node("Mystery", ["x"], ["y"], name="m")]), "operator Mystery (node 'm') is not supported"),
@@ -119,7 +114,7 @@ REFUSED = {name: (data, "not an ONNX model") for name, data in TRUNCATED.items()
     ),
     "flatten": (model([node("Flatten", ["x"], ["y"], axis=-77)]), "out of range"),
     "negative_pad": (
-        model([node("Pad", ["x", "by"], ["y"])], [weight("by", [0, -9, 0, -9], np.int64)]), "assertion failed",
+        model([node("Pad", ["x", "by"], ["y"])], [weight("by", [0, -9, 0, -9], np.int64)]), "a negative length",
     ),
 }  # fmt: skip
 
@@ -226,7 +221,7 @@ def test_a_load_that_does_not_end_is_given_up(tmp_path):
         running.kill()
 
 
-# What a small file can make the loader allocate. Each runs alone, in an address space that protects the machine.
+# What a small file can make the loader allocate: in an address space that protects the machine.
 
 
 def computed(*nodes, weights=()):
@@ -239,8 +234,6 @@ def shape(*dims):
 
 
 MANY = 2**27
-MENDED = ["pool"]
-ABORTS = "allocates what the file declares; where memory ends, the whole process does"
 HOGS = {
     "constant": computed(node("ConstantOfShape", ["s"], ["z"]), weights=[shape(MANY)]),
     "expand": computed(node("Expand", ["one", "s"], ["z"]), weights=[shape(MANY), weight("one", [1])]),
@@ -272,25 +265,18 @@ HOGS = {
 }  # fmt: skip
 
 
-def marked(name):
-    return pytest.param(name, marks=[] if name in MENDED else [pytest.mark.xfail(strict=True, reason=ABORTS)])
+# What no memory suffices for, or what breaks the engine; the others can be had on a large machine.
+HOPELESS = ["doubled", "pad", "pool", "resize", "transposed"]
 
 
-def limit_memory():
-    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in HOGS])
-def test_a_small_file_makes_the_loader_allocate_little(tmp_path, name):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(HOGS[name])
-    process = subprocess.Popen(
-        [BINARY, "inspect", path], preexec_fn=limit_memory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    timer = threading.Timer(2, process.kill)
-    timer.start()
-    _, status, used = os.wait4(process.pid, 0)
-    timer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode != -signal.SIGABRT
-    assert used.ru_maxrss * 1024 < MOST_BYTES
+def test_what_asks_for_all_memory_ends_its_trial_and_not_the_server(tmp_path):
+    folder = repository(tmp_path / "models", HOGS)
+    settings = {"ONNXD_REPOSITORY__REQUIRE_ALL": "false", "ONNXD_INFERENCE__LOAD_TIMEOUT_MS": "5000"}
+    running = Server(tmp_path, models=folder, ready_within=90, address_space=6 << 30, **settings)
+    try:
+        states = {model["name"]: model for model in running.get("/health").json()["models"]}
+        assert {name: states[name]["state"] for name in HOPELESS} == dict.fromkeys(HOPELESS, "failed")
+        assert "ended a process of its own" in states["pad"]["reason"]
+        assert_good_model_answers(running)
+    finally:
+        running.kill()

@@ -212,7 +212,7 @@ REFUSED = {
         "1 texts for 2 numbers",
     ),
     "names for other columns": (one_node("ZipMap", classlabels_strings=["a", "b"]), "3 columns for 2 class labels"),
-    "no inputs": (without_inputs(one_node("Normalizer")), "the node has no inputs"),
+    "no inputs": (without_inputs(one_node("Normalizer")), "the node has 0 inputs of at least 1"),
     "no names for columns": (one_node("ZipMap"), "exactly one of"),
 }
 

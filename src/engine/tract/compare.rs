@@ -8,7 +8,7 @@ use super::run;
 use crate::engine::Attempt;
 use crate::error::Result;
 use crate::tensor::sample::Sample;
-use crate::tensor::signature::{CheckedInputs, Dim, TensorSpec};
+use crate::tensor::signature::{CheckedInputs, TensorSpec};
 
 /// A plan for one shape must be so much faster, as a ratio and in seconds a run: less is lost in what a request costs
 /// anyway.
@@ -25,11 +25,7 @@ pub fn specialising_pays(
     sample: Sample,
     tried: &mut Vec<Attempt>,
 ) -> bool {
-    let has_dynamic = |spec: &TensorSpec| {
-        let dims = spec.dims.as_deref();
-        dims.is_none_or(|dims| dims.iter().any(|dim| matches!(dim, Dim::Dynamic(_))))
-    };
-    if !graph.signature().inputs.iter().any(has_dynamic) {
+    if !graph.signature().inputs.iter().any(TensorSpec::is_dynamic) {
         return false;
     }
     let outcome = compare(

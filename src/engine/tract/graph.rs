@@ -11,11 +11,11 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::InferenceOp;
-use tract_onnx::tract_hir::internal::SymbolScope;
+use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::message::{self, Operators};
-use super::{convert, known_wrong, ml, ops, proto};
+use super::{convert, known_wrong, ml, ops, proto, wide};
 use crate::engine::ModelSource;
 use crate::engine::onnx::OnnxFile;
 use crate::error::{Error, Result, panic_text};
@@ -30,6 +30,7 @@ pub struct Graph {
     /// For each of the graph's inputs its place in the signature.
     places: Vec<usize>,
     weight_bytes: usize,
+    has_wide_constants: bool,
     operators: Arc<Operators>,
 }
 
@@ -89,6 +90,7 @@ impl Graph {
             signature: Arc::new(file.signature),
             places,
             weight_bytes: proto::weight_bytes(&proto),
+            has_wide_constants: wide::has_wide_constants(&proto),
             operators: Arc::new(operators),
         })
     }
@@ -122,6 +124,12 @@ impl Graph {
     }
 
     fn with_symbols(&self) -> TractResult<Plan> {
+        let is_symbolic = self.signature.inputs.iter().any(TensorSpec::is_dynamic);
+        ensure!(
+            !(is_symbolic && self.has_wide_constants),
+            "{}",
+            wide::REASON
+        );
         let mut model = self.model.clone();
         let mut symbols = Symbols {
             shared_rows: self.signature.has_rows(),
@@ -160,7 +168,9 @@ impl Graph {
     }
 
     fn plan(&self, model: InferenceModel, takes: Vec<usize>) -> TractResult<Plan> {
-        let runnable = model.into_optimized()?.into_runnable()?;
+        let typed = model.into_typed()?;
+        wide::refuse_narrowing(&typed)?;
+        let runnable = typed.into_optimized()?.into_runnable()?;
         let operators = self.operators.clone();
         Ok(Plan {
             runnable,

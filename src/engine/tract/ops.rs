@@ -22,6 +22,7 @@ mod recurrent;
 mod reduce;
 mod reverse_sequence;
 mod roi_align;
+mod shape;
 mod unique;
 mod upsample;
 mod window;
@@ -47,6 +48,7 @@ pub fn register(onnx: &mut Onnx) {
     recurrent::register(onnx);
     reduce::register(onnx);
     reverse_sequence::register(onnx);
+    shape::register(onnx);
     roi_align::register(onnx);
     unique::register(onnx);
     upsample::register(onnx);
