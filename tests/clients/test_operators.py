@@ -247,6 +247,86 @@ for mode, half, ratio in product(["avg", "max"], ["half_pixel", "output_half_pix
     sizes = {"output_height": 3, "output_width": 2, "sampling_ratio": ratio, "spatial_scale": 0.8}
     node(f"{mode}_{half}_{ratio}", "RoiAlign", image, mode=mode, coordinate_transformation_mode=half, **sizes)
 
+# Quantised values
+
+UINT8, FLOAT = TensorProto.UINT8, TensorProto.FLOAT
+# Halves are ties; the ends saturate.
+SPREAD = np.concatenate([np.arange(-20, 20), [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e6, -1e6, 300]]).reshape(4, 2, 6).astype(np.float32)
+# What the scale looks like for (4, 2, 6), and the attributes that say so.
+LAYOUTS = {
+    "tensor": ([], {}),
+    "one": ([1], {}),
+    "first": ([4], {"axis": 0}),
+    "middle": ([2], {}),
+    "last": ([6], {"axis": -1}),
+    "blocks_first": ([2, 2, 6], {"axis": 0, "block_size": 3}),
+    "blocks_middle": ([4, 1, 6], {"block_size": 2}),
+    "blocks_last": ([4, 2, 2], {"axis": -1, "block_size": 4}),
+    "blocks_of_one": ([4, 2, 6], {"axis": 2, "block_size": 1}),
+}
+WHOLE = [np.uint8, np.int8, np.uint16, np.int16]
+
+
+def scales(shape, dtype=np.float32):
+    return np.asarray(RANDOM.choice([0.5, 2, 0.3, 1, 0.07], size=shape), dtype)
+
+
+def zeros(shape, dtype):
+    return np.asarray(integers(0, 99, *shape), dtype)
+
+
+for dtype, (layout, (shape, attributes)) in product(WHOLE, LAYOUTS.items()):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    case = f"{np.dtype(dtype)}_{layout}"
+    scale, zero = {"s": scales(shape)}, {"z": zeros(shape, dtype)}
+    # Beyond 32 bits ONNX Runtime saturates to the wrong end, in blocks and in FP16.
+    spread = {"x": SPREAD if "blocks" not in layout else np.clip(SPREAD, -1e6, 1e6)}
+    node(f"{case}", "QuantizeLinear", spread, scale | zero, {"y": kind}, 21, **attributes)
+    node(f"{case}_no_zero", "QuantizeLinear", spread, scale, {"y": kind}, 21, output_dtype=kind, **attributes)
+    limits = np.iinfo(dtype)
+    whole = integers(limits.min, limits.max + 1, 4, 2, 6, dtype=dtype)
+    node(f"{case}", "DequantizeLinear", {"x": whole}, scale | zero, opset=21, **attributes)
+    node(f"{case}_no_zero", "DequantizeLinear", {"x": whole}, scale, opset=21, **attributes)
+    halves = {"s": scales(shape, np.float16)}
+    node(f"{case}_halves", "DequantizeLinear", {"x": whole}, halves | zero, {"y": TensorProto.FLOAT16}, 21, **attributes)
+    spread = {"x": np.clip(SPREAD, -6e4, 6e4).astype(np.float16)}
+    node(f"{case}_halves", "QuantizeLinear", spread, halves | zero, {"y": kind}, 21, **attributes)
+for layout, (shape, attributes) in LAYOUTS.items():
+    wide = {"x": integers(-(2**31), 2**31, 4, 2, 6, dtype=np.int32)}
+    node(f"int32_{layout}", "DequantizeLinear", wide, {"s": scales(shape)}, opset=21, **attributes)
+for layout in ["one", "middle"]:
+    shape, attributes = LAYOUTS[layout]
+    given = {"s": scales(shape), "z": zeros(shape, np.uint8)}
+    node(f"given_{layout}", "QuantizeLinear", {"x": SPREAD} | given, outputs={"y": UINT8}, **attributes)
+    node(f"given_{layout}", "DequantizeLinear", {"x": integers(0, 256, 4, 2, 6, dtype=np.uint8)} | given, **attributes)
+node("default", "QuantizeLinear", {"x": SPREAD}, {"s": np.float32(0.3)}, {"y": UINT8}, 13)
+node("list", "QuantizeLinear", {"x": floats(5)}, {"s": scales([5])}, {"y": UINT8}, 13, axis=0)
+node("reciprocal", "QuantizeLinear", {"x": floats(5000) * 9}, {"s": np.float32(0.0196078)}, {"y": UINT8}, 13)
+for scale in [0, -1, np.nan, 1e-45]:
+    node(f"scale_{scale}", "QuantizeLinear", {"x": SPREAD}, {"s": np.float32(scale)}, {"y": UINT8}, 13)
+half = {"y": TensorProto.FLOAT16}
+node("output", "DequantizeLinear", {"x": integers(0, 9, 4, dtype=np.uint8)}, {"s": np.float32(0.3)}, half, 23, output_dtype=half["y"])
+DYNAMIC = [[0, 0], [5, 5], [-3, -3], [1, np.nan, 2], [np.inf, 1], [-np.inf, np.inf], [-127, 128, 0.5], [-253, 257], [3e38, -3e38]]
+for number, values in enumerate([*DYNAMIC, floats(500), floats(3, 7) - 2]):
+    outputs = {"y": UINT8, "scale": FLOAT, "zero": UINT8}
+    node(f"{number}", "DynamicQuantizeLinear", {"x": np.array(values, np.float32)}, outputs=outputs)
+
+
+def mixed_types(activation):
+    """From INT8 by way of a function to UINT8."""
+    constants = {"s": np.float32(0.05), "z": np.int8(3), "u": np.uint8(9)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["narrow"]),
+        helper.make_node("DequantizeLinear", ["narrow", "s", "z"], ["wide"]),
+        helper.make_node(activation, ["wide"], ["active"]),
+        helper.make_node("QuantizeLinear", ["active", "s", "u"], ["y"]),
+    ]
+    graph(f"mixed_{activation}".lower(), nodes, {"x": floats(4, 9) * 3}, constants, {"y": UINT8})
+
+
+for activation in ["Sigmoid", "Relu", "Tanh"]:
+    mixed_types(activation)
+
 # Single elements
 
 for alpha in [1.0, 0.4]:

@@ -18,6 +18,7 @@ mod pointwise;
 mod pool;
 pub mod present;
 mod quantised;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod reverse_sequence;
@@ -45,6 +46,7 @@ pub fn register(onnx: &mut Onnx) {
     pointwise::register(onnx);
     pool::register(onnx);
     quantised::register(onnx);
+    quantize::register(onnx);
     recurrent::register(onnx);
     reduce::register(onnx);
     reverse_sequence::register(onnx);
