@@ -79,15 +79,13 @@ impl DataType {
 
     /// Whether the elements are whole numbers.
     pub fn is_integer(self) -> bool {
-        !matches!(
-            self,
-            DataType::Bool
-                | DataType::Fp16
-                | DataType::Bf16
-                | DataType::Fp32
-                | DataType::Fp64
-                | DataType::Bytes
-        )
+        !self.is_float() && !matches!(self, DataType::Bool | DataType::Bytes)
+    }
+
+    /// Whether the elements are fractions.
+    pub fn is_float(self) -> bool {
+        use DataType::{Bf16, Fp16, Fp32, Fp64};
+        matches!(self, Fp16 | Bf16 | Fp32 | Fp64)
     }
 }
 

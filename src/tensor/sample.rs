@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use half::{bf16, f16};
 
 /// The most elements of a tensor that is made up: what is larger is not tried out.
-const MOST_ELEMENTS: usize = 16 << 20;
+const MOST_ELEMENTS: usize = 64 << 20;
 
 /// How to fill in what a signature leaves open. The same sample always makes the same inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -276,7 +276,7 @@ def test_what_asks_for_all_memory_ends_its_trial_and_not_the_server(tmp_path):
     try:
         states = {model["name"]: model for model in running.get("/health").json()["models"]}
         assert {name: states[name]["state"] for name in HOPELESS} == dict.fromkeys(HOPELESS, "failed")
-        assert "ended a process of its own" in states["pad"]["reason"]
+        assert any("ended a process of its own" in states[name]["reason"] for name in HOPELESS)
         assert_good_model_answers(running)
     finally:
         running.kill()

@@ -72,8 +72,9 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
             Err(reason) => first_reason.get_or_insert(reason),
         };
     }
-    // What remains may depend on what nobody can guess: values, or lengths that only a request knows.
-    if is_open(inputs) {
+    // What remains may depend on what nobody can guess, values or lengths that only a request knows, or is too large to
+    // be made up.
+    if is_open(inputs) || Sample::ZEROS.tensors(graph.signature()).is_err() {
         let seen = "each brings the shapes and values that its plan needs".to_owned();
         note(tried, "leave it to the requests", Ok(seen));
         return Ok(found);
@@ -191,7 +192,8 @@ fn levels(inputs: &[TensorSpec]) -> Vec<Frozen> {
     levels
 }
 
-/// Whether a request knows something of the model that cannot be guessed: a length beside the rows, or whole numbers.
+/// Whether a request knows something of the model that cannot be guessed: a length beside the rows, whole numbers, or
+/// text.
 fn is_open(inputs: &[TensorSpec]) -> bool {
     inputs.iter().any(|spec| {
         let dims = spec.dims.as_deref();
@@ -200,7 +202,7 @@ fn is_open(inputs: &[TensorSpec]) -> bool {
                 .skip(1)
                 .any(|dim| matches!(dim, Dim::Dynamic(_)))
         });
-        open || spec.dtype.is_integer() || spec.dtype == DataType::Bool
+        open || !spec.dtype.is_float()
     })
 }
 
