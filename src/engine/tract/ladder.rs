@@ -72,9 +72,11 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
             Err(reason) => first_reason.get_or_insert(reason),
         };
     }
-    // What remains may depend on what nobody can guess, values or lengths that only a request knows, or is too large to
-    // be made up.
-    if is_open(inputs) || Sample::ZEROS.tensors(graph.signature()).is_err() {
+    // What remains may depend on what nobody can guess, values, lengths or a number of rows, or is too large to be made
+    // up.
+    let some_rows_may_run = found.any.is_some() && inputs.iter().any(TensorSpec::is_dynamic);
+    let is_too_large = Sample::ZEROS.tensors(graph.signature()).is_err();
+    if some_rows_may_run || is_open(inputs) || is_too_large {
         let seen = "each brings the shapes and values that its plan needs".to_owned();
         note(tried, "leave it to the requests", Ok(seen));
         return Ok(found);
