@@ -12,9 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::allocator;
 use crate::config::Config;
 use crate::config::load::Sources;
 use crate::serving::trial;
+use crate::telemetry::process;
 
 /// The configuration is not valid (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -92,8 +94,15 @@ impl Settings {
     }
 }
 
+/// How much of the memory that there is the large allocations may take, in tenths; the rest is for small ones.
+const LARGE_TENTHS: usize = 9;
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    let memory = process::total_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+    if let Some(bytes) = memory {
+        allocator::set_limit(bytes / 10 * LARGE_TENTHS);
+    }
     let CommandLine { command, settings } = CommandLine::parse();
     match command.unwrap_or(Command::Serve(settings)) {
         Command::Serve(settings) => serve::run(settings),

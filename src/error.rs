@@ -156,7 +156,9 @@ pub fn guarded<T>(when: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
 /// What a panic says, for the log.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    // What follows is a backtrace.
+    text.and_then(|text| text.lines().next())
         .unwrap_or("without a word")
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{Settings, finish};
-use crate::allocator;
 use crate::config::Config;
 use crate::engine::tract::TractEngine;
 use crate::error::{Error, Result};
@@ -14,13 +13,9 @@ use crate::shutdown::Signals;
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::process;
 
 /// Short runs take place on async threads, but never on the last one, which is left for probes.
 const LEAST_ASYNC_THREADS: usize = 2;
-
-/// How much of the memory that there is the large allocations may take, in tenths; the rest is for small ones.
-const LARGE_TENTHS: usize = 9;
 
 /// Serves until a signal asks to stop, then drains.
 pub fn run(settings: Settings) -> ExitCode {
@@ -32,9 +27,6 @@ pub fn run(settings: Settings) -> ExitCode {
         Ok(log) => log,
         Err(error) => return finish(Err(error)),
     };
-    if let Some(bytes) = process::total_bytes().and_then(|bytes| usize::try_from(bytes).ok()) {
-        allocator::set_limit(bytes / 10 * LARGE_TENTHS);
-    }
     let metrics = Metrics::new();
     let writer = log.writer.clone();
     metrics.count_dropped_log_lines(move || writer.dropped_lines());

@@ -64,11 +64,12 @@ impl Graph {
             framework.op_register.0.contains_key(operator)
         })?;
         let proto = proto::read(&source.bytes, source.folder.as_deref())?;
+        wide::refuse_wide_lengths(&proto)?;
         let operators = Operators::of(&file);
         let refuse = |error: TractError| {
             let reason = operators.reason(&error);
             let message = format!("tract cannot run this model: {reason}; {}", message::ADVICE);
-            Error::unimplemented(message).with_source(format!("{error:#}"))
+            Error::unimplemented(message)
         };
         let model = framework.parse(&proto, None).map_err(refuse)?.model;
         let inputs = file.signature.inputs.iter().enumerate();

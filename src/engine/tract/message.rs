@@ -65,8 +65,12 @@ impl Operators {
     }
 }
 
-/// Finds `#12 "name" Operator`, which is how tract writes a node.
+/// Finds `#12 "name" Operator`, or `Building node name (Operator)`, which is how tract writes a node.
 fn node(text: &str) -> Option<(String, String)> {
+    if let Some(built) = text.strip_prefix("Building node ") {
+        let (name, operator) = built.strip_suffix(')')?.rsplit_once(" (")?;
+        return Some((operator.to_owned(), name.to_owned()));
+    }
     let (_, rest) = text.split_once("#")?;
     let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
     let rest = rest[digits..].strip_prefix(" \"")?;
@@ -95,6 +99,15 @@ mod tests {
         assert_eq!(
             reason(&error),
             "operator Conv (node 'block/conv.1'): cannot unify 3 and 4"
+        );
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_built_is_told() {
+        let error = TractError::msg("mode CRD").context("Building node sd (SpaceToDepth)");
+        assert_eq!(
+            reason(&error),
+            "operator SpaceToDepth (node 'sd'): mode CRD"
         );
     }
 

@@ -9,15 +9,39 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::ops::cast::Cast;
 
+use crate::error::{Error, Result};
+
 /// What a model's owner is told.
 pub const REASON: &str =
     "INT64 values would meet symbolic dimensions, of which tract keeps 32 bits";
 
 /// Whether a constant of the graph that is used for more than the bounds of a Slice does not fit into 32 bits.
 pub fn has_wide_constants(model: &ModelProto) -> bool {
-    let Some(graph) = &model.graph else {
-        return false;
+    let computes = |node: &NodeProto, _: usize| node.op_type != "Slice";
+    wide_input(model, computes).is_some()
+}
+
+/// Fails when a constant is to be a length that does not fit into 32 bits: tract would take it for another.
+pub fn refuse_wide_lengths(model: &ModelProto) -> Result<()> {
+    let is_shape = |node: &NodeProto, input: usize| match node.op_type.as_str() {
+        "ConstantOfShape" => input == 0,
+        "Expand" | "Reshape" | "Tile" => input == 1,
+        _ => false,
     };
+    let Some(NodeProto { name, op_type, .. }) = wide_input(model, is_shape) else {
+        return Ok(());
+    };
+    Err(Error::unimplemented(format!(
+        "operator {op_type} (node '{name}'): a length of more than 31 bits is not supported"
+    )))
+}
+
+/// The first node with an input, of those that `counts`, that is a constant which does not fit into 32 bits.
+fn wide_input(
+    model: &ModelProto,
+    counts: impl Fn(&NodeProto, usize) -> bool,
+) -> Option<&NodeProto> {
+    let graph = model.graph.as_ref()?;
     let constants = graph.node.iter().filter(|node| node.op_type == "Constant");
     let constants = constants.filter_map(|node| {
         let value = node
@@ -30,19 +54,14 @@ pub fn has_wide_constants(model: &ModelProto) -> bool {
         .initializer
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor));
-    let wide: HashSet<_> = initializers
+    let wide = initializers
         .chain(constants)
-        .filter(|(_, tensor)| is_wide(tensor))
-        .map(|(name, _)| name)
-        .collect();
-    let computes = |node: &&NodeProto| node.op_type != "Slice";
-    !wide.is_empty()
-        && graph
-            .node
-            .iter()
-            .filter(computes)
-            .flat_map(|node| &node.input)
-            .any(|input| wide.contains(input.as_str()))
+        .filter(|(_, tensor)| is_wide(tensor));
+    let wide: HashSet<_> = wide.map(|(name, _)| name).collect();
+    graph.node.iter().find(|node| {
+        let mut inputs = node.input.iter().enumerate();
+        inputs.any(|(place, input)| wide.contains(input.as_str()) && counts(node, place))
+    })
 }
 
 fn is_wide(tensor: &TensorProto) -> bool {
