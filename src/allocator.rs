@@ -27,14 +27,11 @@ pub fn set_limit(bytes: usize) {
 }
 
 fn reserve(bytes: usize) -> bool {
-    let held = HELD.fetch_add(bytes, Ordering::Relaxed);
-    let fits = held
-        .checked_add(bytes)
-        .is_some_and(|held| held <= LIMIT.load(Ordering::Relaxed));
-    if !fits {
-        release(bytes);
-    }
-    fits
+    let limit = LIMIT.load(Ordering::Relaxed);
+    let fitting = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
+    // Counted only when it fits: what is refused must not stand in the way of others for a moment.
+    HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fitting)
+        .is_ok()
 }
 
 fn release(bytes: usize) {
