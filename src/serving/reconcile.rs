@@ -172,6 +172,9 @@ impl Reconciler {
             metrics,
             ..
         } = &self.machinery;
+        let candidate = trial.as_ref().zip(files.versions.get(&version));
+        // Before its time begins, so that a model which hangs does not cost others theirs.
+        let candidate = candidate.map(|(trial, path)| (trial, path, trial.turn()));
         let deadline = Instant::now() + *load_timeout;
         let given_up = || {
             metrics.load_abandoned(name, &version.to_string());
@@ -180,11 +183,12 @@ impl Reconciler {
                 load_timeout.as_millis()
             ))
         };
-        let _turn = match (trial, files.versions.get(&version)) {
-            (Some(trial), Some(path)) => {
-                trial.run(path, deadline)?.map_err(|TimedOut| given_up())?
+        let _turn = match candidate {
+            Some((trial, path, turn)) => {
+                let tried = trial.run(turn, path, deadline)?;
+                tried.map_err(|TimedOut| given_up())?
             }
-            _ => None,
+            None => None,
         };
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {

@@ -49,9 +49,19 @@ impl Trial {
         Trial { program }
     }
 
+    /// Waits until no other trial runs and no model that takes much memory is being loaded.
+    pub fn turn(&self) -> Turn {
+        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads the model at `path` in a process of its own, until `deadline` at most; fails when that process was ended
     /// by what the model does to it. A model that takes much memory keeps its turn, until it is loaded here too.
-    pub fn run(&self, path: &Path, deadline: Instant) -> Result<Result<Option<Turn>, TimedOut>> {
+    pub fn run(
+        &self,
+        turn: Turn,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Result<Option<Turn>, TimedOut>> {
         let mut command = Command::new(&self.program);
         command
             .arg(COMMAND)
@@ -59,7 +69,6 @@ impl Trial {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
         if let Some(memory) = memory {
             command.arg(MEMORY_FLAG).arg(memory.to_string());
