@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::telemetry::process;
 
-/// The hidden command of `onnxd` that loads a model and tells by its end what came of it.
+/// The hidden command of `onnxd` that loads a model and tells by its end what came of it. It ends when its standard
+/// input does, which this process holds open: a trial that hangs must not outlive the server.
 pub const COMMAND: &str = "try-load";
 /// The flag that tells it how many bytes it may allocate.
 pub const MEMORY_FLAG: &str = "--memory";
@@ -66,7 +67,7 @@ impl Trial {
         command
             .arg(COMMAND)
             .arg(path)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
