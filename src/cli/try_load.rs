@@ -13,6 +13,7 @@ use crate::engine::{Engine, ModelSource};
 use crate::error::{Error, Result, guarded};
 use crate::serving::joining;
 use crate::serving::reconcile::LOADER_STACK_BYTES;
+use crate::serving::trial;
 use crate::telemetry::process::peak_bytes;
 
 /// Load a model as the server does, and end.
@@ -53,6 +54,9 @@ impl TryLoad {
         });
         // How much memory it took, for the server to reckon with.
         println!("{}", peak_bytes().unwrap_or_default());
+        if loaded.is_err() && allocator::has_refused() {
+            return ExitCode::from(trial::OUT_OF_MEMORY);
+        }
         finish(loaded)
     }
 }

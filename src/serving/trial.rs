@@ -19,6 +19,9 @@ pub const COMMAND: &str = "try-load";
 /// The flag that tells it how many bytes it may allocate.
 pub const MEMORY_FLAG: &str = "--memory";
 
+/// Its exit code when the model does not load in that memory.
+pub const OUT_OF_MEMORY: u8 = 3;
+
 /// How much of the memory that is free a trial may take, in tenths.
 const MEMORY_TENTHS: u64 = 8;
 
@@ -81,7 +84,15 @@ impl Trial {
                 return Ok(Ok(None));
             }
         };
+        let there_is = memory.map(|bytes| format!(" ({} MiB)", bytes >> 20));
+        let there_is = there_is.unwrap_or_default();
         match wait(child, deadline) {
+            // Not tried here, where it might get the memory and cost everybody theirs.
+            Ok(Some((status, _))) if status.code() == Some(OUT_OF_MEMORY.into()) => {
+                Err(Error::unavailable(format!(
+                    "loading it takes more memory than there is{there_is}"
+                )))
+            }
             Ok(Some((status, told))) if status.code().is_some() => {
                 let peak: Option<u64> = told.trim().parse().ok();
                 let is_large = peak
@@ -90,11 +101,8 @@ impl Trial {
                 Ok(Ok(is_large.then_some(turn)))
             }
             Ok(Some((status, _))) => Err(Error::unavailable(format!(
-                "loading it ended a process of its own ({status}): the file asks for more memory than there is{}, or \
-                 breaks the engine",
-                memory
-                    .map(|bytes| format!(" ({} MiB)", bytes >> 20))
-                    .unwrap_or_default()
+                "loading it ended a process of its own ({status}): the file asks for more memory than there \
+                 is{there_is}, or breaks the engine"
             ))),
             Ok(None) => Ok(Err(TimedOut)),
             Err(error) => {
