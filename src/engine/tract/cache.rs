@@ -71,16 +71,17 @@ impl PlanCache {
         made
     }
 
-    /// Whether the plan for `key` has been made. Counts as no use of it.
+    /// Whether there is a plan for `key`. Counts as no use of it.
     pub fn has(&self, key: &Key) -> bool {
-        self.lock()
-            .by_key
-            .get(key)
-            .is_some_and(|entry| entry.made.get().is_some())
+        let entries = self.lock();
+        let made = entries.by_key.get(key).and_then(|entry| entry.made.get());
+        made.is_some_and(Result::is_ok)
     }
 
     /// The plan for `key`, made now if need be, which takes about `bytes`.
     pub fn get_or_make(&self, key: Key, bytes: usize, make: impl FnOnce() -> Made) -> Made {
+        // What is constant in the plan is held by it and by the key.
+        let bytes = bytes + 2 * key.frozen.iter().map(|(_, data)| data.len()).sum::<usize>();
         let (made, is_new) = self.lock().entry(key, bytes);
         self.metrics.looked_up(!is_new);
         let result = made.get_or_init(make).clone();
@@ -174,6 +175,7 @@ mod tests {
         assert!(cache.get(&key(1)).is_none());
         assert!(cache.get_or_make(key(1), 1, fail).is_err());
         assert!(cache.get(&key(1)).is_some_and(|made| made.is_err()));
+        assert!(!cache.has(&key(1)), "a failure is no plan");
         cache
             .get_or_make(key(1), 1, || panic!("it is made once"))
             .expect_err("it failed");
@@ -186,8 +188,18 @@ mod tests {
             cache.get_or_make(key(2), 10, fail).expect_err("it failed");
             assert!(cache.get(&key(1)).is_some());
             cache.get_or_make(key(3), 10, fail).expect_err("it failed");
-            assert!(cache.has(&key(1)) && !cache.has(&key(2)) && cache.has(&key(3)));
+            let is_kept = |rows| cache.lock().by_key.contains_key(&key(rows));
+            assert!(is_kept(1) && !is_kept(2) && is_kept(3));
         }
+    }
+
+    #[test]
+    fn what_is_constant_in_a_plan_counts() {
+        let cache = cache(2, 100);
+        let frozen = vec![(0, Bytes::from_static(&[0; 30]))];
+        let key = Key { frozen, ..key(1) };
+        cache.get_or_make(key, 10, fail).expect_err("it failed");
+        assert_eq!(cache.lock().bytes, 70);
     }
 
     #[test]
@@ -195,7 +207,7 @@ mod tests {
         let cache = cache(2, 100);
         cache.get_or_make(key(1), 10, fail).expect_err("it failed");
         cache.forget(1);
-        assert!(!cache.has(&key(1)));
+        assert!(cache.get(&key(1)).is_none());
         assert_eq!(cache.lock().bytes, 0);
     }
 }
