@@ -9,10 +9,9 @@ use clap::Args;
 use super::finish;
 use crate::allocator;
 use crate::engine::tract::TractEngine;
-use crate::engine::{Engine, ModelSource};
+use crate::engine::{Engine, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
 use crate::serving::joining;
-use crate::serving::reconcile::LOADER_STACK_BYTES;
 use crate::serving::trial;
 use crate::telemetry::process::peak_bytes;
 
@@ -42,9 +41,7 @@ impl TryLoad {
                 Ok(())
             })
         };
-        let loading = thread::Builder::new()
-            .stack_size(LOADER_STACK_BYTES)
-            .spawn(load);
+        let loading = thread::Builder::new().stack_size(STACK_BYTES).spawn(load);
         let unstarted =
             |error| Error::internal("the loading thread did not start").with_source(error);
         let loaded: Result<()> = loading.map_err(unstarted).and_then(|loading| {

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use self::cache::{Bounds, Key, Made, PlanCache};
 use self::graph::{Graph, Plan};
 use self::ladder::{Foothold, MOST_FROZEN_ELEMENTS};
-use super::{Attempt, Engine, Model, ModelSource, Session};
+use super::{Attempt, Engine, Model, ModelSource, STACK_BYTES, Session};
 use crate::error::{Error, Result};
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::metrics::PlanCacheMetrics;
@@ -258,6 +258,7 @@ impl TractModel {
         };
         if std::thread::Builder::new()
             .name("plan".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(make)
             .is_err()
         {

@@ -11,13 +11,11 @@ use super::deployment::{Deployment, Machinery};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
 use super::trial::TimedOut;
 use crate::config::ModelsConfig;
+use crate::engine::STACK_BYTES;
 use crate::error::{Error, Result, guarded};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
 use crate::telemetry::logging::milliseconds;
-
-/// The stack of a thread that loads: graphs can be deep, and what is not used costs nothing.
-pub const LOADER_STACK_BYTES: usize = 64 << 20;
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -201,7 +199,7 @@ impl Reconciler {
         };
         let thread = thread::Builder::new()
             .name(format!("load-{name}"))
-            .stack_size(LOADER_STACK_BYTES);
+            .stack_size(STACK_BYTES);
         let unstarted =
             |error| Error::internal("a loading thread did not start").with_source(error);
         thread.spawn(load).map_err(unstarted)?;
