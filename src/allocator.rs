@@ -9,7 +9,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// From how many bytes on an allocation is counted.
 const LARGE: usize = 1 << 20;
@@ -17,6 +17,7 @@ const LARGE: usize = 1 << 20;
 /// The bytes of large allocations that are held, and how many may be.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static HAS_REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// An allocator that refuses large allocations beyond the limit.
 pub struct Bounded<A>(pub A);
@@ -26,13 +27,20 @@ pub fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
+/// Whether anything was refused so far.
+pub fn has_refused() -> bool {
+    HAS_REFUSED.load(Ordering::Relaxed)
+}
+
 fn reserve(bytes: usize) -> bool {
-    let held = HELD.fetch_add(bytes, Ordering::Relaxed);
-    let fits = held
-        .checked_add(bytes)
-        .is_some_and(|held| held <= LIMIT.load(Ordering::Relaxed));
+    let limit = LIMIT.load(Ordering::Relaxed);
+    let fitting = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
+    // Counted only when it fits: what is refused must not stand in the way of others for a moment.
+    let fits = HELD
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fitting)
+        .is_ok();
     if !fits {
-        release(bytes);
+        HAS_REFUSED.store(true, Ordering::Relaxed);
     }
     fits
 }

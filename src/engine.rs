@@ -16,6 +16,10 @@ use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor;
 
+/// The stack of a thread that loads or runs models: graphs can be deep, plans are made while a model runs as well, and
+/// what is not used costs nothing.
+pub const STACK_BYTES: usize = 64 << 20;
+
 /// Turns model files into models.
 pub trait Engine: Send + Sync {
     /// The engine's name in logs, metrics and metadata.

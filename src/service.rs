@@ -13,7 +13,6 @@ use crate::serving::registry::{Registry, Scan, Target, VersionState};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{InferenceRequest, Outcome};
 use crate::tensor::signature::Signature;
-use crate::tensor::value::NamedTensor;
 
 /// The server's name in metadata.
 pub const NAME: &str = "onnxd";
@@ -189,15 +188,7 @@ async fn run(
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
     let completed = deployment.run(inputs, deadline).await?;
-    let names = deployment
-        .signature()
-        .outputs
-        .iter()
-        .map(|output| output.name.clone());
-    let mut outputs: Vec<_> = names
-        .zip(completed.outputs)
-        .map(|(name, tensor)| NamedTensor { name, tensor })
-        .collect();
+    let mut outputs = deployment.signature().named_outputs(completed.outputs);
     select_outputs(&mut outputs, &wanted);
     let class_names = deployment.class_names(&outputs);
     Ok(InferResponse {

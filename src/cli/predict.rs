@@ -55,15 +55,7 @@ impl Predict {
         } = request;
         let inputs = model.signature().check(inputs)?;
         let tensors = model.session()?.run(&inputs)?;
-        let names = model
-            .signature()
-            .outputs
-            .iter()
-            .map(|output| output.name.clone());
-        let mut outputs: Vec<_> = names
-            .zip(tensors)
-            .map(|(name, tensor)| NamedTensor { name, tensor })
-            .collect();
+        let mut outputs = model.signature().named_outputs(tensors);
         select_outputs(&mut outputs, &wanted);
         let text = match self.json {
             true => {

@@ -1,18 +1,19 @@
 //! `onnxd try-load`: the trial that the server makes of every model, in a process that may be lost. Not for people.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::{io, thread};
 
 use clap::Args;
 
 use super::finish;
 use crate::allocator;
 use crate::engine::tract::TractEngine;
-use crate::engine::{Engine, ModelSource};
+use crate::engine::{Engine, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
 use crate::serving::joining;
-use crate::serving::reconcile::LOADER_STACK_BYTES;
-use crate::telemetry::process;
+use crate::serving::trial;
+use crate::telemetry::process::peak_bytes;
 
 /// Load a model as the server does, and end.
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ impl TryLoad {
         if let Some(bytes) = self.memory {
             allocator::set_limit(bytes);
         }
+        // Where no thread can be had, the trial is as good without.
+        let _ = thread::Builder::new().spawn(end_with_the_server);
         let load = move || {
             guarded("while loading", || {
                 let source = ModelSource::read(&self.model)?;
@@ -38,9 +41,7 @@ impl TryLoad {
                 Ok(())
             })
         };
-        let loading = std::thread::Builder::new()
-            .stack_size(LOADER_STACK_BYTES)
-            .spawn(load);
+        let loading = thread::Builder::new().stack_size(STACK_BYTES).spawn(load);
         let unstarted =
             |error| Error::internal("the loading thread did not start").with_source(error);
         let loaded: Result<()> = loading.map_err(unstarted).and_then(|loading| {
@@ -49,7 +50,17 @@ impl TryLoad {
                 .unwrap_or_else(|_| Err(Error::internal("loading panicked")))
         });
         // How much memory it took, for the server to reckon with.
-        println!("{}", process::peak_bytes().unwrap_or_default());
+        println!("{}", peak_bytes().unwrap_or_default());
+        if loaded.is_err() && allocator::has_refused() {
+            return ExitCode::from(trial::OUT_OF_MEMORY);
+        }
         finish(loaded)
     }
+}
+
+/// Waits for the end of standard input, which comes when the server's end does, however it ended.
+fn end_with_the_server() {
+    // An error is an end as well.
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    process::exit(1);
 }

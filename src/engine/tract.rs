@@ -20,13 +20,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::cache::{Bounds, Key, Made, PlanCache};
 use self::graph::{Graph, Plan};
 use self::ladder::{Foothold, MOST_FROZEN_ELEMENTS};
-use super::{Attempt, Engine, Model, ModelSource, Session};
+use super::{Attempt, Engine, Model, ModelSource, STACK_BYTES, Session};
 use crate::error::{Error, Result};
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::metrics::PlanCacheMetrics;
@@ -40,6 +41,8 @@ const MOST_PLANS: usize = 64;
 const SHARE_OF_MEMORY: u64 = 4;
 /// The most bytes of them where there is no limit on the process.
 const PLAN_BYTES: usize = 1 << 30;
+/// How long a shape that no plan could be made for is not tried again.
+const FAILURES_KEPT_FOR: Duration = Duration::from_secs(60);
 /// How many shapes that had no plan of their own are remembered: the second request of a shape makes one.
 const MOST_SHAPES_SEEN: usize = 16;
 
@@ -60,6 +63,7 @@ impl TractEngine {
         let bounds = Bounds {
             plans: MOST_PLANS,
             bytes,
+            failures: FAILURES_KEPT_FOR,
         };
         TractEngine {
             cache: Arc::new(PlanCache::new(bounds, metrics)),
@@ -258,6 +262,7 @@ impl TractModel {
         };
         if std::thread::Builder::new()
             .name("plan".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(make)
             .is_err()
         {

@@ -15,7 +15,7 @@ use tracing::Span;
 use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
 use super::pace::{Pace, Size};
-use crate::engine::{Model, Session};
+use crate::engine::{Model, STACK_BYTES, Session};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::signature::CheckedInputs;
@@ -140,6 +140,7 @@ impl Lane {
             let shared = shared.clone();
             let worker = thread::Builder::new()
                 .name(name.clone())
+                .stack_size(STACK_BYTES)
                 .spawn(move || shared.work());
             let worker = worker.map_err(|error| {
                 Error::internal("a worker thread did not start").with_source(error)

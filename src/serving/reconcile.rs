@@ -11,13 +11,11 @@ use super::deployment::{Deployment, Machinery};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
 use super::trial::TimedOut;
 use crate::config::ModelsConfig;
+use crate::engine::STACK_BYTES;
 use crate::error::{Error, Result, guarded};
 use crate::repository::manifest::{VersionPolicy, version_number};
 use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
 use crate::telemetry::logging::milliseconds;
-
-/// The stack of a thread that loads: graphs can be deep, and what is not used costs nothing.
-pub const LOADER_STACK_BYTES: usize = 64 << 20;
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -172,6 +170,9 @@ impl Reconciler {
             metrics,
             ..
         } = &self.machinery;
+        let candidate = trial.as_ref().zip(files.versions.get(&version));
+        // Before its time begins, so that a model which hangs does not cost others theirs.
+        let candidate = candidate.map(|(trial, path)| (trial, path, trial.turn()));
         let deadline = Instant::now() + *load_timeout;
         let given_up = || {
             metrics.load_abandoned(name, &version.to_string());
@@ -180,11 +181,12 @@ impl Reconciler {
                 load_timeout.as_millis()
             ))
         };
-        let _turn = match (trial, files.versions.get(&version)) {
-            (Some(trial), Some(path)) => {
-                trial.run(path, deadline)?.map_err(|TimedOut| given_up())?
+        let _turn = match candidate {
+            Some((trial, path, turn)) => {
+                let tried = trial.run(turn, path, deadline)?;
+                tried.map_err(|TimedOut| given_up())?
             }
-            _ => None,
+            None => None,
         };
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {
@@ -197,7 +199,7 @@ impl Reconciler {
         };
         let thread = thread::Builder::new()
             .name(format!("load-{name}"))
-            .stack_size(LOADER_STACK_BYTES);
+            .stack_size(STACK_BYTES);
         let unstarted =
             |error| Error::internal("a loading thread did not start").with_source(error);
         thread.spawn(load).map_err(unstarted)?;

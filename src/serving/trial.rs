@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::telemetry::process;
 
-/// The hidden command of `onnxd` that loads a model and tells by its end what came of it.
+/// The hidden command of `onnxd` that loads a model and tells by its end what came of it. It ends when its standard
+/// input does, which this process holds open: a trial that hangs must not outlive the server.
 pub const COMMAND: &str = "try-load";
 /// The flag that tells it how many bytes it may allocate.
 pub const MEMORY_FLAG: &str = "--memory";
+
+/// Its exit code when the model does not load in that memory.
+pub const OUT_OF_MEMORY: u8 = 3;
 
 /// How much of the memory that is free a trial may take, in tenths.
 const MEMORY_TENTHS: u64 = 8;
@@ -49,17 +53,26 @@ impl Trial {
         Trial { program }
     }
 
+    /// Waits until no other trial runs and no model that takes much memory is being loaded.
+    pub fn turn(&self) -> Turn {
+        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads the model at `path` in a process of its own, until `deadline` at most; fails when that process was ended
     /// by what the model does to it. A model that takes much memory keeps its turn, until it is loaded here too.
-    pub fn run(&self, path: &Path, deadline: Instant) -> Result<Result<Option<Turn>, TimedOut>> {
+    pub fn run(
+        &self,
+        turn: Turn,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Result<Option<Turn>, TimedOut>> {
         let mut command = Command::new(&self.program);
         command
             .arg(COMMAND)
             .arg(path)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
         if let Some(memory) = memory {
             command.arg(MEMORY_FLAG).arg(memory.to_string());
@@ -71,7 +84,15 @@ impl Trial {
                 return Ok(Ok(None));
             }
         };
+        let there_is = memory.map(|bytes| format!(" ({} MiB)", bytes >> 20));
+        let there_is = there_is.unwrap_or_default();
         match wait(child, deadline) {
+            // Not tried here, where it might get the memory and cost everybody theirs.
+            Ok(Some((status, _))) if status.code() == Some(OUT_OF_MEMORY.into()) => {
+                Err(Error::unavailable(format!(
+                    "loading it takes more memory than there is{there_is}"
+                )))
+            }
             Ok(Some((status, told))) if status.code().is_some() => {
                 let peak: Option<u64> = told.trim().parse().ok();
                 let is_large = peak
@@ -80,11 +101,8 @@ impl Trial {
                 Ok(Ok(is_large.then_some(turn)))
             }
             Ok(Some((status, _))) => Err(Error::unavailable(format!(
-                "loading it ended a process of its own ({status}): the file asks for more memory than there is{}, or \
-                 breaks the engine",
-                memory
-                    .map(|bytes| format!(" ({} MiB)", bytes >> 20))
-                    .unwrap_or_default()
+                "loading it ended a process of its own ({status}): the file asks for more memory than there \
+                 is{there_is}, or breaks the engine"
             ))),
             Ok(None) => Ok(Err(TimedOut)),
             Err(error) => {

@@ -99,14 +99,7 @@ impl Cgroup {
     /// How the quota held the group back so far; `None` where the kernel does not count.
     pub fn throttling(&self) -> Option<Throttling> {
         let text = read(&self.cpu.group, "cpu.stat")?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| {
-                line.strip_prefix(name)?
-                    .strip_prefix(' ')?
-                    .parse::<u64>()
-                    .ok()
-            })
-        };
+        let field = |name| field(&text, name);
         let seconds = match self.version {
             Version::V2 => field("throttled_usec")? as f64 / 1e6,
             Version::V1 => field("throttled_time")? as f64 / 1e9,
@@ -124,6 +117,16 @@ impl Cgroup {
             Version::V1 => "memory.usage_in_bytes",
         };
         read(&self.memory.group, file)?.parse().ok()
+    }
+
+    /// The bytes of files that the kernel keeps in memory for the group, and gives up when it needs the place.
+    pub fn file_cache_bytes(&self) -> Option<u64> {
+        let text = read(&self.memory.group, "memory.stat")?;
+        let names = match self.version {
+            Version::V2 => ["active_file", "inactive_file"],
+            Version::V1 => ["total_active_file", "total_inactive_file"],
+        };
+        Some(names.iter().filter_map(|name| field(&text, name)).sum())
     }
 
     /// The bytes of memory that the group may use; `None` without a limit.
@@ -154,6 +157,12 @@ impl Folder {
             .take_while(|folder| folder.starts_with(&self.root))
             .map(Path::to_owned)
     }
+}
+
+/// The number in the line `name number`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 fn read(folder: &Path, file: &str) -> Option<String> {
@@ -193,6 +202,11 @@ mod tests {
         );
         write(mount.path(), "pods/one/memory.max", "268435456\n");
         write(mount.path(), "pods/one/memory.current", "1048576\n");
+        write(
+            mount.path(),
+            "pods/one/memory.stat",
+            "file 700\ninactive_file 400\nactive_file 200\n",
+        );
         let group = Cgroup::read(mount.path(), "0::/pods/one\n").expect("version 2 is there");
         assert_eq!(group.cpu_quota_cores(), Some(2.0));
         assert_eq!(
@@ -204,6 +218,7 @@ mod tests {
         );
         assert_eq!(group.memory_limit_bytes(), Some(268435456));
         assert_eq!(group.memory_usage_bytes(), Some(1048576));
+        assert_eq!(group.file_cache_bytes(), Some(600));
     }
 
     #[test]

@@ -24,8 +24,10 @@ pub fn resident_bytes() -> Option<u64> {
 /// leaves it.
 pub fn available_bytes() -> Option<u64> {
     let left = |group: Cgroup| {
-        let limit = group.memory_limit_bytes()?;
-        Some(limit.saturating_sub(group.memory_usage_bytes()?))
+        // What is kept of files, such as the models that were just read, counts as used and is free to take.
+        let used = group.memory_usage_bytes()?;
+        let used = used.saturating_sub(group.file_cache_bytes().unwrap_or(0));
+        Some(group.memory_limit_bytes()?.saturating_sub(used))
     };
     [
         meminfo("MemAvailable:"),

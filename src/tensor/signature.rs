@@ -114,6 +114,16 @@ impl Signature {
         output.ok_or_else(|| unknown(&self.outputs, "output", name))
     }
 
+    /// The outputs of a run, which come in the signature's order, by name.
+    pub fn named_outputs(&self, tensors: Vec<Tensor>) -> Vec<NamedTensor> {
+        let named = self.outputs.iter().zip(tensors);
+        let named = named.map(|(output, tensor)| NamedTensor {
+            name: output.name.clone(),
+            tensor,
+        });
+        named.collect()
+    }
+
     /// The names of an output's columns, where it has some.
     pub fn columns(&self, output: &str) -> Option<&[String]> {
         self.output(output).ok()?.columns.as_deref()

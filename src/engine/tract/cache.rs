@@ -1,10 +1,12 @@
 //! The plans that were made for concrete shapes and values: kept while they are in use, bounded in number and bytes.
 //!
 //! All models share one cache, and the plan that was used least recently goes first. Whoever needs a plan that
-//! another thread is making waits for it rather than making it twice. That a plan cannot be made is kept as well.
+//! another thread is making waits for it rather than making it twice. That a plan cannot be made is kept for a while:
+//! it may have been for want of memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -17,6 +19,8 @@ use crate::tensor::shape::Shape;
 pub struct Bounds {
     pub plans: usize,
     pub bytes: usize,
+    /// How long it is believed that a plan cannot be made.
+    pub failures: Duration,
 }
 
 /// What a plan was made for.
@@ -49,6 +53,7 @@ struct Entries {
 
 struct Entry {
     made: Arc<OnceLock<Made>>,
+    began: Instant,
     bytes: usize,
     last_used: u64,
 }
@@ -66,22 +71,27 @@ impl PlanCache {
     /// The plan for `key`, if it has been made.
     pub fn get(&self, key: &Key) -> Option<Made> {
         let mut entries = self.lock();
+        entries.drop_failure(key, self.bounds.failures);
         let made = entries.touch(key).and_then(|made| made.get().cloned());
         self.metrics.looked_up(made.is_some());
         made
     }
 
-    /// Whether the plan for `key` has been made. Counts as no use of it.
+    /// Whether there is a plan for `key`. Counts as no use of it.
     pub fn has(&self, key: &Key) -> bool {
-        self.lock()
-            .by_key
-            .get(key)
-            .is_some_and(|entry| entry.made.get().is_some())
+        let entries = self.lock();
+        let made = entries.by_key.get(key).and_then(|entry| entry.made.get());
+        made.is_some_and(Result::is_ok)
     }
 
     /// The plan for `key`, made now if need be, which takes about `bytes`.
     pub fn get_or_make(&self, key: Key, bytes: usize, make: impl FnOnce() -> Made) -> Made {
-        let (made, is_new) = self.lock().entry(key, bytes);
+        // What is constant in the plan is held by it and by the key.
+        let bytes = bytes + 2 * key.frozen.iter().map(|(_, data)| data.len()).sum::<usize>();
+        let mut entries = self.lock();
+        entries.drop_failure(&key, self.bounds.failures);
+        let (made, is_new) = entries.entry(key, bytes);
+        drop(entries);
         self.metrics.looked_up(!is_new);
         let result = made.get_or_init(make).clone();
         if is_new {
@@ -100,7 +110,7 @@ impl PlanCache {
 
     fn shrink(&self) {
         let mut entries = self.lock();
-        let Bounds { plans, bytes } = self.bounds;
+        let Bounds { plans, bytes, .. } = self.bounds;
         // One plan is always kept, however large: without it every request would make it anew.
         while entries.by_key.len() > plans || (entries.bytes > bytes && entries.by_key.len() > 1) {
             let oldest = entries
@@ -110,9 +120,7 @@ impl PlanCache {
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
                 break;
             };
-            if let Some(entry) = entries.by_key.remove(&oldest) {
-                entries.bytes -= entry.bytes;
-            }
+            entries.remove(&oldest);
         }
         self.metrics.holds(entries.by_key.len(), entries.bytes);
     }
@@ -123,6 +131,21 @@ impl PlanCache {
 }
 
 impl Entries {
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.by_key.remove(key) {
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    /// Forgets that the plan for `key` could not be made, if that was so long ago.
+    fn drop_failure(&mut self, key: &Key, kept_for: Duration) {
+        let failed = |entry: &Entry| matches!(entry.made.get(), Some(Err(_)));
+        let entry = self.by_key.get(key).filter(|entry| failed(entry));
+        if entry.is_some_and(|entry| entry.began.elapsed() >= kept_for) {
+            self.remove(key);
+        }
+    }
+
     fn touch(&mut self, key: &Key) -> Option<&Arc<OnceLock<Made>>> {
         self.uses += 1;
         let entry = self.by_key.get_mut(key)?;
@@ -138,6 +161,7 @@ impl Entries {
         let made = Arc::new(OnceLock::new());
         let entry = Entry {
             made: made.clone(),
+            began: Instant::now(),
             bytes,
             last_used: self.uses,
         };
@@ -161,7 +185,13 @@ mod tests {
     }
 
     fn cache(plans: usize, bytes: usize) -> PlanCache {
-        PlanCache::new(Bounds { plans, bytes }, PlanCacheMetrics::default())
+        let failures = Duration::MAX;
+        let bounds = Bounds {
+            plans,
+            bytes,
+            failures,
+        };
+        PlanCache::new(bounds, PlanCacheMetrics::default())
     }
 
     fn fail() -> Made {
@@ -174,6 +204,7 @@ mod tests {
         assert!(cache.get(&key(1)).is_none());
         assert!(cache.get_or_make(key(1), 1, fail).is_err());
         assert!(cache.get(&key(1)).is_some_and(|made| made.is_err()));
+        assert!(!cache.has(&key(1)), "a failure is no plan");
         cache
             .get_or_make(key(1), 1, || panic!("it is made once"))
             .expect_err("it failed");
@@ -186,8 +217,27 @@ mod tests {
             cache.get_or_make(key(2), 10, fail).expect_err("it failed");
             assert!(cache.get(&key(1)).is_some());
             cache.get_or_make(key(3), 10, fail).expect_err("it failed");
-            assert!(cache.has(&key(1)) && !cache.has(&key(2)) && cache.has(&key(3)));
+            let is_kept = |rows| cache.lock().by_key.contains_key(&key(rows));
+            assert!(is_kept(1) && !is_kept(2) && is_kept(3));
         }
+    }
+
+    #[test]
+    fn a_failure_is_not_kept_for_ever() {
+        let mut cache = cache(2, 100);
+        cache.bounds.failures = Duration::ZERO;
+        cache.get_or_make(key(1), 10, fail).expect_err("it failed");
+        assert!(cache.get(&key(1)).is_none());
+        assert_eq!(cache.lock().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_constant_in_a_plan_counts() {
+        let cache = cache(2, 100);
+        let frozen = vec![(0, Bytes::from_static(&[0; 30]))];
+        let key = Key { frozen, ..key(1) };
+        cache.get_or_make(key, 10, fail).expect_err("it failed");
+        assert_eq!(cache.lock().bytes, 70);
     }
 
     #[test]
@@ -195,7 +245,7 @@ mod tests {
         let cache = cache(2, 100);
         cache.get_or_make(key(1), 10, fail).expect_err("it failed");
         cache.forget(1);
-        assert!(!cache.has(&key(1)));
+        assert!(cache.get(&key(1)).is_none());
         assert_eq!(cache.lock().bytes, 0);
     }
 }
