@@ -12,6 +12,7 @@
 # With --long also what takes gigabytes of wheels or many minutes:
 #   retrain      trains the bundled models anew and compares them
 #   exports      networks that PyTorch exports, by both of its exporters, against ONNX Runtime
+#   fuzz         damaged model files, for two minutes
 #   benches      the benchmarks compile
 #
 # A part that this machine cannot run is reported as not run, with the reason; where CI=true it
@@ -20,7 +21,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usual=(rust clients conformance models manifests rolling image)
-long=(retrain exports benches)
+long=(retrain exports fuzz benches)
 not_run=77
 export CARGO_TARGET_DIR=$PWD/target
 export PATH=$PATH:/usr/sbin:/sbin # where Debian keeps daemons, and not every user looks
@@ -78,6 +79,10 @@ exports() {
     release_binary
     venv target/venv-train tests/exports/requirements.txt
     run_pytest tests/exports
+}
+
+fuzz() {
+    ONNXD_FUZZ_SECONDS=120 cargo test --locked --offline --test it fuzz::
 }
 
 benches() {

@@ -61,6 +61,7 @@ fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
         "models/iris/1",
         "models/iris/2",
         "models/digits/1",
+        "models/wine/1",
         "tests/data/known_wrong",
     ];
     let files = folders.iter().flat_map(|folder| {

@@ -227,14 +227,13 @@ fn check_tensor(tensor: &TensorProto, folder: Option<&Path>) -> Result<()> {
     }
 }
 
-/// The entries of the typed lists, of which a tensor uses one.
+/// The entries of the typed list that a tensor of this element type uses.
 fn typed_entries(tensor: &TensorProto) -> usize {
-    let lists = [
-        tensor.float_data.len(),
-        tensor.int32_data.len(),
-        tensor.int64_data.len(),
-        tensor.double_data.len(),
-        tensor.uint64_data.len(),
-    ];
-    lists.into_iter().sum()
+    match tensor.data_type {
+        1 | 14 => tensor.float_data.len(),
+        11 | 15 => tensor.double_data.len(),
+        7 => tensor.int64_data.len(),
+        12 | 13 => tensor.uint64_data.len(),
+        _ => tensor.int32_data.len(),
+    }
 }
