@@ -145,11 +145,11 @@ impl Metrics {
             plan_cache: PlanCacheSeries {
                 hits: new.int_counter(
                     "onnxd_plan_cache_hits_total",
-                    "Runs that found a plan made for their shapes.",
+                    "Searches for a plan for concrete shapes that found it.",
                 ),
                 misses: new.int_counter(
                     "onnxd_plan_cache_misses_total",
-                    "Runs for whose shapes no plan was there.",
+                    "Searches for a plan for concrete shapes that found none.",
                 ),
                 plans: new.int_gauge("onnxd_plan_cache_plans", "Plans kept for concrete shapes."),
                 bytes: new.int_gauge(
