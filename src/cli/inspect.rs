@@ -44,9 +44,10 @@ impl Inspect {
         let file = OnnxFile::read(&source.bytes, source.folder.as_deref())?;
         let verdict = Verdict::find(&source);
         let sample = verdict.sample.unwrap_or(Sample::ZEROS);
-        let example = example::body(&Sample { seed: 0, ..sample }.tensors(&file.signature)?);
+        let inputs = Sample { seed: 0, ..sample }.tensors(&file.signature);
+        let example = inputs.map(|inputs| example::body(&inputs));
         if self.example {
-            println!("{example}");
+            println!("{}", example?);
         } else if self.json {
             println!("{:#}", as_json(&file, &verdict, &example));
         } else {
@@ -55,7 +56,7 @@ impl Inspect {
         verdict.loaded
     }
 
-    fn print(&self, file: &OnnxFile, verdict: &Verdict, example: &str) {
+    fn print(&self, file: &OnnxFile, verdict: &Verdict, example: &Result<String>) {
         println!("{}", self.model.display());
         let opsets: Vec<_> = file
             .opsets
@@ -96,12 +97,15 @@ impl Inspect {
             Some(Err(reason)) => println!("  rows       a request is one row: {reason}"),
             None => {}
         }
-        match example.len() <= MOST_EXAMPLE_BYTES {
-            true => println!("  example    {example}"),
-            false => println!(
+        match example {
+            Ok(example) if example.len() <= MOST_EXAMPLE_BYTES => {
+                println!("  example    {example}");
+            }
+            Ok(example) => println!(
                 "  example    {} bytes; print it with --example",
                 example.len()
             ),
+            Err(error) => println!("  example    none: {}", error.chain()),
         }
     }
 }
@@ -168,7 +172,7 @@ fn print_tensors(title: &str, specs: &[TensorSpec]) {
     }
 }
 
-fn as_json(file: &OnnxFile, verdict: &Verdict, example: &str) -> Value {
+fn as_json(file: &OnnxFile, verdict: &Verdict, example: &Result<String>) -> Value {
     let tensor = |spec: &TensorSpec| {
         let mut tensor = json!({
             "name": spec.name,
@@ -204,6 +208,6 @@ fn as_json(file: &OnnxFile, verdict: &Verdict, example: &str) -> Value {
         "inputs": file.signature.inputs.iter().map(tensor).collect::<Value>(),
         "outputs": file.signature.outputs.iter().map(tensor).collect::<Value>(),
         "engines": [engine],
-        "example": serde_json::from_str::<Value>(example).unwrap_or_default(),
+        "example": example.as_ref().ok().and_then(|text| serde_json::from_str::<Value>(text).ok()),
     })
 }

@@ -6,7 +6,7 @@ import pytest
 import requests
 import v2
 from onnx import TensorProto, helper, numpy_helper
-from server import Server
+from server import BINARY, Server
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 MOST_BYTES = 400 << 20
@@ -191,6 +191,14 @@ def test_an_input_that_cannot_be_sent_is_refused_by_its_shape(besieged):
     answer = v2.post(besieged, requests, "input_of_2_40", {"x": np.ones((1, 4), np.float32)})
     assert answer.status_code == 400
     assert answer.json()["error"] == "input 'x': expected shape [-1,1099511627776], got [1,4]"
+
+
+def test_inspect_tells_of_a_model_whose_inputs_cannot_be_made_up(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(HARMLESS["input_of_2_40"])
+    told = subprocess.run([BINARY, "inspect", path], capture_output=True, text=True, timeout=30)
+    assert "too large to be made up" in told.stdout
+    assert told.returncode == 0
 
 
 def test_the_good_model_answers_and_memory_stays_small(besieged, states):
