@@ -1,5 +1,6 @@
 """Model files that are broken or made to do harm: each is refused with its reason, and the others serve."""
 
+import subprocess
 
 import numpy as np
 import pytest
