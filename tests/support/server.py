@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 from pathlib import Path
-from resource import RLIMIT_AS, setrlimit
 
 import prometheus
 import requests
@@ -19,14 +18,13 @@ BINARY = TARGET / "release" / "onnxd"
 class Server:
     """One process, which logs to a file in `folder`. It gets the given environment and nothing of ours."""
 
-    def __init__(self, folder, port=0, models=MODELS, ready_within=30, address_space=None, **environment):
+    def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
         command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=lambda: address_space and setrlimit(RLIMIT_AS, (address_space, address_space)),
-            )  # fmt: skip
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
             self.port = wait_until(self._listening_port, 10, "onnxd listens")
