@@ -3,6 +3,7 @@
 //! A file is damaged twice over: in its bytes, which mostly breaks the format, and in its fields, which keeps the
 //! format and so reaches the checks and the engine behind it. `ONNXD_FUZZ_SECONDS` makes a longer run of it.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use onnxd::engine::tract::TractEngine;
 use onnxd::engine::{Engine, ModelSource};
 use onnxd::serving::joining;
+use onnxd::serving::trial::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
@@ -19,6 +21,8 @@ use crate::support::protobuf::{Field, Value};
 
 /// The cases of a normal run.
 const CASES: u32 = 200;
+/// How long the trial of a file may take.
+const TRIED_FOR: Duration = Duration::from_secs(5);
 /// Nothing that is so small takes so long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -85,8 +89,18 @@ fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// Loads and tries the model out, as the server does: behind a guard, on a thread that can be given up.
+/// Loads and tries the model out, as the server does: in a process of its own that may be lost or given up, then here,
+/// behind a guard, on a thread that can be given up.
 fn ends(bytes: Vec<u8>) -> bool {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(&bytes)
+        .expect("a temporary file can be written");
+    let trial = Trial::new(env!("CARGO_BIN_EXE_onnxd").into());
+    let survived = trial.run(trial.turn(), file.path(), Instant::now() + TRIED_FOR);
+    if !matches!(survived, Ok(Ok(_))) {
+        // The file is refused, and nothing here was touched.
+        return true;
+    }
     let (done, ended) = mpsc::channel();
     let load = move || {
         let load = AssertUnwindSafe(|| {
