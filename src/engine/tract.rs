@@ -79,13 +79,13 @@ impl Engine for TractEngine {
 
     fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>> {
         let graph = Graph::read(source)?;
-        let foothold = ladder::climb(&graph, tried)?;
-        let sample = foothold.sample;
+        let mut foothold = ladder::climb(&graph, tried)?;
+        let (sample, made) = (foothold.sample, foothold.made.take());
         let number = self.loaded.fetch_add(1, Ordering::Relaxed);
         let plans = Arc::new(Plans::new(number, graph, foothold, self.cache.clone()));
-        if let Some(sample) = sample {
+        if let (Some(sample), Some(plan)) = (sample, made) {
             // The first request of that shape finds its plan made.
-            plans.plan_for(&sample.inputs(plans.signature())?)?;
+            plans.keep(&sample.inputs(plans.signature())?, plan);
         }
         Ok(Arc::new(TractModel { plans, sample }))
     }

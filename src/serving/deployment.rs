@@ -111,11 +111,6 @@ impl Deployment {
         })
     }
 
-    /// Why running requests joined would not give what running them apart gives, if so.
-    pub fn joins(&self) -> Result<(), &str> {
-        self.joins.as_ref().copied().map_err(String::as_str)
-    }
-
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature

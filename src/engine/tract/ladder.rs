@@ -39,6 +39,8 @@ pub struct Foothold {
     pub level: usize,
     /// The inputs that were seen to run.
     pub sample: Option<Sample>,
+    /// The plan that was made for them, where there is none for every shape.
+    pub made: Option<Plan>,
 }
 
 /// Finds how the graph runs; tells `tried` of every way.
@@ -50,6 +52,7 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
         levels: levels(inputs),
         level: 0,
         sample: None,
+        made: None,
     };
     if let Some(plan) = &found.any {
         match try_for_any_shape(graph, plan) {
@@ -64,9 +67,10 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
     let mut first_reason = None;
     for level in 0..found.levels.len() {
         match try_level(graph, &found.levels[level], tried) {
-            Ok(sample) => {
+            Ok((sample, plan)) => {
                 // The plan for every shape does not run what this one runs.
-                (found.any, found.level, found.sample) = (None, level, Some(sample));
+                (found.any, found.made) = (None, Some(plan));
+                (found.level, found.sample) = (level, Some(sample));
                 return Ok(found);
             }
             Err(reason) => first_reason.get_or_insert(reason),
@@ -106,19 +110,23 @@ fn try_for_any_shape(graph: &Graph, plan: &Plan) -> Result<Sample, String> {
 }
 
 /// Makes plans with these inputs frozen until one runs the made-up request that it is for.
-fn try_level(graph: &Graph, frozen: &Frozen, tried: &mut Vec<Attempt>) -> Result<Sample, String> {
+fn try_level(
+    graph: &Graph,
+    frozen: &Frozen,
+    tried: &mut Vec<Attempt>,
+) -> Result<(Sample, Plan), String> {
     let inputs = &graph.signature().inputs;
     let what = what(frozen, inputs);
     let mut reason = String::new();
     for sample in samples(inputs) {
         match plan_and_run(graph, frozen, &sample) {
-            Ok(()) => {
+            Ok(plan) => {
                 note(
                     tried,
                     &what,
                     Ok(format!("runs a made-up request with {}", describe(&sample))),
                 );
-                return Ok(sample);
+                return Ok((sample, plan));
             }
             Err(error) => reason = error,
         }
@@ -127,12 +135,13 @@ fn try_level(graph: &Graph, frozen: &Frozen, tried: &mut Vec<Attempt>) -> Result
     Err(reason)
 }
 
-fn plan_and_run(graph: &Graph, frozen: &Frozen, sample: &Sample) -> Result<(), String> {
+fn plan_and_run(graph: &Graph, frozen: &Frozen, sample: &Sample) -> Result<Plan, String> {
     let inputs = sample
         .inputs(graph.signature())
         .map_err(|error| error.chain())?;
     let plan = graph.plan_for(inputs.tensors(), frozen)?;
-    run::once(&plan, graph.signature(), &inputs).map_err(|error| error.to_string())
+    let ran = run::once(&plan, graph.signature(), &inputs);
+    ran.map(|()| plan).map_err(|error| error.to_string())
 }
 
 fn runs(graph: &Graph, plan: &Plan, sample: &Sample) -> Result<()> {
@@ -197,30 +206,25 @@ fn levels(inputs: &[TensorSpec]) -> Vec<Frozen> {
 /// Whether a request knows something of the model that cannot be guessed: a length beside the rows, whole numbers, or
 /// text.
 fn is_open(inputs: &[TensorSpec]) -> bool {
-    inputs.iter().any(|spec| {
-        let dims = spec.dims.as_deref();
-        let open = dims.is_none_or(|dims| {
-            dims.iter()
-                .skip(1)
-                .any(|dim| matches!(dim, Dim::Dynamic(_)))
-        });
-        open || !spec.dtype.is_float()
-    })
+    let is_open =
+        |spec: &TensorSpec| spec.dims.is_none() || has_free(spec) || !spec.dtype.is_float();
+    inputs.iter().any(is_open)
+}
+
+/// Whether a dimension beside the first is dynamic.
+fn has_free(spec: &TensorSpec) -> bool {
+    let dims = spec.dims.as_deref().unwrap_or_default();
+    dims.iter()
+        .skip(1)
+        .any(|dim| matches!(dim, Dim::Dynamic(_)))
 }
 
 /// The made-up inputs that are tried, the likeliest first.
 fn samples(inputs: &[TensorSpec]) -> Vec<Sample> {
-    let has_free = inputs.iter().any(|spec| {
-        let dims = spec.dims.as_deref().unwrap_or(&[]);
-        dims.iter()
-            .skip(1)
-            .any(|dim| matches!(dim, Dim::Dynamic(_)))
-    });
     let has_integers = inputs.iter().any(|spec| spec.dtype.is_integer());
-    let lengths = if has_free {
-        &FREE_LENGTHS[..]
-    } else {
-        &FREE_LENGTHS[..1]
+    let lengths = match inputs.iter().any(has_free) {
+        true => &FREE_LENGTHS[..],
+        false => &FREE_LENGTHS[..1],
     };
     let mut samples: Vec<_> = lengths
         .iter()

@@ -62,6 +62,14 @@ impl Plans {
         &self.signature
     }
 
+    /// Keeps a plan that was made for these inputs.
+    pub fn keep(&self, inputs: &CheckedInputs, plan: Plan) {
+        let bytes = self.graph.as_ref().map_or(0, Graph::weight_bytes);
+        let key = self.key(self.level, inputs);
+        // It is new: nobody has asked for this model's plans yet.
+        let _ = self.cache.get_or_make(key, bytes, || Ok(Arc::new(plan)));
+    }
+
     /// Whether these inputs run at once, without a plan being made for them first.
     pub fn is_prepared(&self, inputs: &CheckedInputs) -> bool {
         self.any.is_some() || self.cache.has(&self.key(self.level, inputs))

@@ -88,7 +88,7 @@ impl Expansion for Host {
 }
 
 /// The inputs with every dimension, which is tract's own type for what it takes for a shape, as the INT64 that it is.
-pub fn without_dimensions(
+fn without_dimensions(
     prefix: &str,
     model: &mut TypedModel,
     inputs: &[OutletId],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::ml::host::{Host, Operator, rules, without_dimensions};
+use super::super::ml::host::{Host, Operator, rules};
 
 type Build = dyn Fn(&[Arc<Tensor>]) -> TractResult<Arc<dyn Operator>> + Send + Sync;
 
@@ -74,8 +74,7 @@ impl Expansion for Deferred {
         };
         let values = self.constants.iter().map(value);
         let operator = (self.build)(&values.collect::<TractResult<Vec<_>>>()?)?;
-        let inputs = without_dimensions(prefix, model, inputs)?;
-        model.wire_node(prefix, Host::of(operator), &inputs)
+        Host::of(operator).wire(prefix, model, inputs)
     }
 }
 

@@ -68,7 +68,7 @@ impl Expansion for Layer {
         let (x, r) = (model.outlet_fact(inputs[X])?, model.outlet_fact(inputs[R])?);
         match fast::is_plain(&self.0, x, r) {
             true => fast::wire(&self.0, prefix, model, inputs),
-            false => model.wire_node(prefix, Host::of(self.0.clone()), inputs),
+            false => Host::of(self.0.clone()).wire(prefix, model, inputs),
         }
     }
 }
