@@ -48,7 +48,7 @@ impl Model for Idle {
         &self.signature
     }
 
-    fn session(&self) -> Result<Box<dyn Session>> {
+    fn session(&self, _threads: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(IdleSession(self.spin)))
     }
 }
@@ -72,7 +72,7 @@ fn overhead(criterion: &mut Criterion) {
         .build()
         .expect("the async runtime starts");
     let mut group = criterion.benchmark_group("overhead");
-    let mut session = Idle::default().session().expect("it needs nothing");
+    let mut session = Idle::default().session(1).expect("it needs nothing");
     let inputs = no_inputs();
     group.bench_function("session", |bencher| {
         bencher.iter(|| session.run(&inputs.clone()))

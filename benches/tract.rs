@@ -33,7 +33,7 @@ fn rows_per_second(criterion: &mut Criterion) {
         let source = ModelSource::read(path.as_ref()).expect("the bundled model is there");
         let loaded = TractEngine::default().load(&source, &mut Vec::new());
         let loaded = loaded.expect("the bundled model loads");
-        let mut session = loaded.session().expect("the model runs");
+        let mut session = loaded.session(1).expect("the model runs");
         let mut group = criterion.benchmark_group(format!("{model} version {version}"));
         for batch in BATCHES {
             let inputs = checked(loaded.signature(), &body(batch));

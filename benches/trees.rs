@@ -109,7 +109,7 @@ impl Display for Cell {
 }
 
 fn measure(ours: &Ours, peer: &mut Peer, batch: usize) -> Cell {
-    let mut session = ours.model.session().expect("the model runs");
+    let mut session = ours.model.session(1).expect("the model runs");
     let inputs = ours.batches(batch);
     let outputs = session.run(&inputs[0]).expect("the model runs");
     peer.assert_agrees(batch, outputs.last().expect("a model has outputs"));

@@ -4,6 +4,10 @@
 //! [`Session`] belongs to one.
 
 pub mod onnx;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
+#[cfg(feature = "rten")]
+pub mod rten;
 pub mod tract;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
+use self::onnx::OnnxFile;
+use crate::error::{Error, Result, guarded};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor;
@@ -25,6 +30,12 @@ pub trait Engine: Send + Sync {
     /// The engine's name in logs, metrics and metadata.
     fn name(&self) -> &'static str;
 
+    /// About how many bytes of memory loading this model will take, by the engine's own word; nothing where it cannot
+    /// tell.
+    fn memory_needed(&self, _source: &ModelSource) -> Option<u64> {
+        None
+    }
+
     /// Loads a model; the error says which operator or dimension stands in the way. Every way of running the model
     /// that was tried is added to `tried`, whatever came of it.
     fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>>;
@@ -37,9 +48,21 @@ pub struct ModelSource {
     pub bytes: Bytes,
     /// The folder that its external data may be in.
     pub folder: Option<PathBuf>,
+    /// What the file says about itself, checked.
+    pub file: Arc<OnnxFile>,
 }
 
 impl ModelSource {
+    /// Takes a whole ONNX file; its external data may be in `folder`, and nowhere else.
+    pub fn new(bytes: Bytes, folder: Option<PathBuf>) -> Result<ModelSource> {
+        let file = Arc::new(OnnxFile::read(&bytes, folder.as_deref())?);
+        Ok(ModelSource {
+            bytes,
+            folder,
+            file,
+        })
+    }
+
     /// Reads an ONNX file.
     pub fn read(path: &Path) -> Result<ModelSource> {
         let cannot =
@@ -52,10 +75,7 @@ impl ModelSource {
             )));
         }
         let bytes = std::fs::read(path).map_err(cannot)?;
-        Ok(ModelSource {
-            bytes: bytes.into(),
-            folder: path.parent().map(Path::to_owned),
-        })
+        ModelSource::new(bytes.into(), path.parent().map(Path::to_owned))
     }
 }
 
@@ -73,8 +93,13 @@ pub trait Model: Send + Sync {
     /// What the model takes and gives, as its file declares it.
     fn signature(&self) -> &Signature;
 
-    /// What one worker needs to run the model.
-    fn session(&self) -> Result<Box<dyn Session>>;
+    /// What one worker needs to run the model; each run may use so many threads, at least one.
+    fn session(&self, threads: usize) -> Result<Box<dyn Session>>;
+
+    /// Whether one run can use more threads than one.
+    fn splits_runs(&self) -> bool {
+        false
+    }
 
     /// Inputs that the model was seen to run with while it was loaded, if there were any.
     fn sample(&self) -> Option<Sample> {
@@ -85,6 +110,16 @@ pub trait Model: Send + Sync {
     fn is_prepared(&self, _inputs: &CheckedInputs) -> bool {
         true
     }
+}
+
+/// The first made-up request that the model runs, for engines that have no better way to find one.
+fn find_sample(model: &dyn Model) -> Option<Sample> {
+    let signature = model.signature();
+    let runs = |sample: &Sample| {
+        let run = || Session::run(&mut *model.session(1)?, &sample.inputs(signature)?);
+        guarded("while it was tried", run).is_ok()
+    };
+    Sample::likely(&signature.inputs).into_iter().find(runs)
 }
 
 /// A model's state on one worker thread.

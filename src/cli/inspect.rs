@@ -41,7 +41,7 @@ impl Inspect {
 
     fn inspect(self) -> Result<()> {
         let source = ModelSource::read(&self.model)?;
-        let file = OnnxFile::read(&source.bytes, source.folder.as_deref())?;
+        let file = &*source.file;
         let verdict = Verdict::find(&source);
         let sample = verdict.sample.unwrap_or(Sample::ZEROS);
         let inputs = Sample { seed: 0, ..sample }.tensors(&file.signature);
@@ -49,9 +49,9 @@ impl Inspect {
         if self.example {
             println!("{}", example?);
         } else if self.json {
-            println!("{:#}", as_json(&file, &verdict, &example));
+            println!("{:#}", as_json(file, &verdict, &example));
         } else {
-            self.print(&file, &verdict, &example);
+            self.print(file, &verdict, &example);
         }
         verdict.loaded
     }

@@ -54,7 +54,7 @@ impl Predict {
             outputs: wanted,
         } = request;
         let inputs = model.signature().check(inputs)?;
-        let tensors = model.session()?.run(&inputs)?;
+        let tensors = model.session(1)?.run(&inputs)?;
         let mut outputs = model.signature().named_outputs(tensors);
         select_outputs(&mut outputs, &wanted);
         let text = match self.json {

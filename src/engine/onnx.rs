@@ -41,6 +41,10 @@ pub struct Node {
     pub name: String,
     /// `Operator`, or `domain.Operator` outside of `ai.onnx`.
     pub operator: String,
+    /// The values that it takes, by name; an input that is left out is an empty name.
+    pub inputs: Vec<String>,
+    /// The values that it gives.
+    pub outputs: Vec<String>,
     attributes: Vec<AttributeProto>,
 }
 
@@ -141,16 +145,16 @@ fn operator(of: &str, op_type: &str) -> String {
 fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
     for NodeProto {
         mut name,
-        mut output,
+        input: inputs,
+        output: outputs,
         op_type,
         mut attribute,
         domain: of,
-        ..
     } in from
     {
         let operator = operator(&of, &op_type);
-        if name.is_empty() && !output.is_empty() {
-            name = output.swap_remove(0);
+        if let (true, Some(first)) = (name.is_empty(), outputs.first()) {
+            name.clone_from(first);
         }
         if depth > 0 {
             for attribute in &mut attribute {
@@ -165,6 +169,8 @@ fn collect_nodes(from: Vec<NodeProto>, nodes: &mut Vec<Node>, depth: usize) {
         nodes.push(Node {
             name,
             operator,
+            inputs,
+            outputs,
             attributes: attribute,
         });
     }

@@ -101,7 +101,7 @@ impl Model for TractModel {
         self.plans.signature()
     }
 
-    fn session(&self) -> Result<Box<dyn Session>> {
+    fn session(&self, _threads: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(TractSession(self.plans.clone())))
     }
 

@@ -47,7 +47,7 @@ fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
         })
     });
     let both = signature.check(both.collect::<Result<_>>()?)?;
-    let mut session = model.session()?;
+    let mut session = model.session(1)?;
     let mut run = |inputs: &CheckedInputs| Session::run(&mut *session, inputs);
     let (apart, joined) = ((run(&one)?, run(&two)?), run(&both)?);
     for (at, spec) in signature.outputs.iter().enumerate() {

@@ -136,7 +136,7 @@ impl Lane {
             workers: Vec::with_capacity(threads),
         };
         for _ in 0..threads {
-            shared.give_back(shared.model.session()?);
+            shared.give_back(shared.model.session(1)?);
             let shared = shared.clone();
             let worker = thread::Builder::new()
                 .name(name.clone())
@@ -347,7 +347,7 @@ impl Shared {
             let idle = self.sessions().pop();
             let mut session = match idle {
                 Some(session) => session,
-                None => self.model.session()?,
+                None => self.model.session(1)?,
             };
             let result = session.run(inputs);
             self.give_back(session);

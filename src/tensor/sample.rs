@@ -10,6 +10,9 @@ use half::{bf16, f16};
 /// The most elements of a tensor that is made up: what is larger is not tried out.
 const MOST_ELEMENTS: usize = 64 << 20;
 
+/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size.
+const FREE_LENGTHS: [usize; 4] = [1, 32, 224, 512];
+
 /// How to fill in what a signature leaves open. The same sample always makes the same inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -43,6 +46,34 @@ impl Sample {
         integers: Integers::Bits,
         seed: 0,
     };
+
+    /// The made-up requests to try a model with, the likeliest first.
+    pub fn likely(inputs: &[TensorSpec]) -> Vec<Sample> {
+        let has_integers = inputs.iter().any(|spec| spec.dtype.is_integer());
+        let lengths = match inputs.iter().any(TensorSpec::has_free_dims) {
+            true => &FREE_LENGTHS[..],
+            false => &FREE_LENGTHS[..1],
+        };
+        let mut samples: Vec<_> = lengths
+            .iter()
+            .map(|free| Sample {
+                free: *free,
+                ..Sample::ZEROS
+            })
+            .collect();
+        samples.push(Sample {
+            seed: 1,
+            ..Sample::ZEROS
+        });
+        if has_integers {
+            let others = [Integers::Ones, Integers::Count, Integers::Shape];
+            samples.extend(others.map(|integers| Sample {
+                integers,
+                ..Sample::ZEROS
+            }));
+        }
+        samples
+    }
 
     /// Inputs that fit the signature.
     pub fn inputs(&self, signature: &Signature) -> Result<CheckedInputs> {

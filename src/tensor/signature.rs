@@ -60,6 +60,14 @@ impl TensorSpec {
         dims.is_none_or(|dims| dims.iter().any(|dim| matches!(dim, Dim::Dynamic(_))))
     }
 
+    /// Whether a dimension beside the first may vary.
+    pub fn has_free_dims(&self) -> bool {
+        let dims = self.dims.as_deref().unwrap_or_default();
+        dims.iter()
+            .skip(1)
+            .any(|dim| matches!(dim, Dim::Dynamic(_)))
+    }
+
     fn has_dynamic_rows(&self) -> bool {
         matches!(self.dims.as_deref(), Some([Dim::Dynamic(_), ..]))
     }

@@ -17,7 +17,6 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::message::{self, Operators};
 use super::{convert, known_wrong, ml, ops, proto, wide};
 use crate::engine::ModelSource;
-use crate::engine::onnx::OnnxFile;
 use crate::error::{Error, Result, panic_text};
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::{Dim, Signature, TensorSpec};
@@ -58,14 +57,14 @@ fn framework() -> Onnx {
 impl Graph {
     /// Reads a file; fails for operators that tract lacks or is known to answer wrongly.
     pub fn read(source: &ModelSource) -> Result<Graph> {
-        let file = OnnxFile::read(&source.bytes, source.folder.as_deref())?;
+        let file = &*source.file;
         let framework = framework();
-        message::refuse_unknown(&file, |operator| {
+        message::refuse_unknown(file, |operator| {
             framework.op_register.0.contains_key(operator)
         })?;
         let proto = proto::read(&source.bytes, source.folder.as_deref())?;
         wide::refuse_wide_lengths(&proto)?;
-        let operators = Operators::of(&file);
+        let operators = Operators::of(file);
         let refuse = |error: TractError| {
             let reason = operators.reason(&error);
             let message = format!("tract cannot run this model: {reason}; {}", message::ADVICE);
@@ -88,7 +87,7 @@ impl Graph {
         let places = model.inputs.iter().map(place).collect::<Result<_>>()?;
         Ok(Graph {
             model,
-            signature: Arc::new(file.signature),
+            signature: Arc::new(file.signature.clone()),
             places,
             weight_bytes: proto::weight_bytes(&proto),
             has_wide_constants: wide::has_wide_constants(&proto),

@@ -12,7 +12,7 @@ use super::{compare, message, run};
 use crate::engine::Attempt;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
-use crate::tensor::sample::{Integers, Sample};
+use crate::tensor::sample::Sample;
 use crate::tensor::signature::{Dim, TensorSpec};
 
 /// Inputs with more elements are no lengths, axes or indices that a shape would depend on.
@@ -20,8 +20,6 @@ pub const MOST_FROZEN_ELEMENTS: usize = 1 << 16;
 
 /// A plan for every shape must run so many rows as well as one.
 const SEVERAL_ROWS: usize = 3;
-/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size.
-const FREE_LENGTHS: [usize; 4] = [1, 32, 224, 512];
 const FOR_ANY_SHAPE: &str = "one plan for every shape";
 
 /// Which inputs are constants of a plan, by their place in the signature.
@@ -95,7 +93,7 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
 /// Finds a made-up request that the plan for every shape runs, with one row and with several.
 fn try_for_any_shape(graph: &Graph, plan: &Plan) -> Result<Sample, String> {
     let mut reason = String::new();
-    for sample in samples(&graph.signature().inputs) {
+    for sample in Sample::likely(&graph.signature().inputs) {
         let several = Sample {
             rows: SEVERAL_ROWS,
             ..sample
@@ -118,7 +116,7 @@ fn try_level(
     let inputs = &graph.signature().inputs;
     let what = what(frozen, inputs);
     let mut reason = String::new();
-    for sample in samples(inputs) {
+    for sample in Sample::likely(inputs) {
         match plan_and_run(graph, frozen, &sample) {
             Ok(plan) => {
                 note(
@@ -207,44 +205,8 @@ fn levels(inputs: &[TensorSpec]) -> Vec<Frozen> {
 /// text.
 fn is_open(inputs: &[TensorSpec]) -> bool {
     let is_open =
-        |spec: &TensorSpec| spec.dims.is_none() || has_free(spec) || !spec.dtype.is_float();
+        |spec: &TensorSpec| spec.dims.is_none() || spec.has_free_dims() || !spec.dtype.is_float();
     inputs.iter().any(is_open)
-}
-
-/// Whether a dimension beside the first is dynamic.
-fn has_free(spec: &TensorSpec) -> bool {
-    let dims = spec.dims.as_deref().unwrap_or_default();
-    dims.iter()
-        .skip(1)
-        .any(|dim| matches!(dim, Dim::Dynamic(_)))
-}
-
-/// The made-up inputs that are tried, the likeliest first.
-fn samples(inputs: &[TensorSpec]) -> Vec<Sample> {
-    let has_integers = inputs.iter().any(|spec| spec.dtype.is_integer());
-    let lengths = match inputs.iter().any(has_free) {
-        true => &FREE_LENGTHS[..],
-        false => &FREE_LENGTHS[..1],
-    };
-    let mut samples: Vec<_> = lengths
-        .iter()
-        .map(|free| Sample {
-            free: *free,
-            ..Sample::ZEROS
-        })
-        .collect();
-    samples.push(Sample {
-        seed: 1,
-        ..Sample::ZEROS
-    });
-    if has_integers {
-        let others = [Integers::Ones, Integers::Count, Integers::Shape];
-        samples.extend(others.map(|integers| Sample {
-            integers,
-            ..Sample::ZEROS
-        }));
-    }
-    samples
 }
 
 fn what(frozen: &Frozen, inputs: &[TensorSpec]) -> String {

@@ -162,7 +162,7 @@ impl Model for ScriptModel {
         &self.signature
     }
 
-    fn session(&self) -> Result<Box<dyn Session>> {
+    fn session(&self, _threads: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.clone()))
     }
 

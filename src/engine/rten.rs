@@ -1,0 +1,1 @@
+//! The rten engine: pure Rust, with control flow and dynamic shapes.
