@@ -251,7 +251,7 @@ fn a_planted_violation_is_found() {
     check(
         "server.rs",
         "use tract_onnx::prelude::*;",
-        &["server.rs:2: names tract outside of engine/tract"],
+        &["server.rs:2: names an engine outside of engine/tract"],
     );
     check(
         "server.rs",
