@@ -11,7 +11,7 @@ pub mod rten;
 pub mod tract;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -41,26 +41,36 @@ pub trait Engine: Send + Sync {
     fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>>;
 }
 
-/// Where a model comes from.
+/// Where a model comes from. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct ModelSource {
     /// The whole ONNX file.
     pub bytes: Bytes,
     /// The folder that its external data may be in.
     pub folder: Option<PathBuf>,
-    /// What the file says about itself, checked.
-    pub file: Arc<OnnxFile>,
+    /// Read once, for all engines.
+    file: Arc<OnceLock<OnnxFile>>,
 }
 
 impl ModelSource {
-    /// Takes a whole ONNX file; its external data may be in `folder`, and nowhere else.
-    pub fn new(bytes: Bytes, folder: Option<PathBuf>) -> Result<ModelSource> {
-        let file = Arc::new(OnnxFile::read(&bytes, folder.as_deref())?);
-        Ok(ModelSource {
+    /// A whole ONNX file; its external data may be in `folder`, and nowhere else.
+    pub fn new(bytes: Bytes, folder: Option<PathBuf>) -> ModelSource {
+        ModelSource {
             bytes,
             folder,
-            file,
-        })
+            file: Arc::default(),
+        }
+    }
+
+    /// What the file says about itself, checked.
+    pub fn file(&self) -> Result<&OnnxFile> {
+        match self.file.get() {
+            Some(file) => Ok(file),
+            None => {
+                let file = OnnxFile::read(&self.bytes, self.folder.as_deref())?;
+                Ok(self.file.get_or_init(|| file))
+            }
+        }
     }
 
     /// Reads an ONNX file.
@@ -75,7 +85,10 @@ impl ModelSource {
             )));
         }
         let bytes = std::fs::read(path).map_err(cannot)?;
-        ModelSource::new(bytes.into(), path.parent().map(Path::to_owned))
+        Ok(ModelSource::new(
+            bytes.into(),
+            path.parent().map(Path::to_owned),
+        ))
     }
 }
 

@@ -41,7 +41,7 @@ impl Inspect {
 
     fn inspect(self) -> Result<()> {
         let source = ModelSource::read(&self.model)?;
-        let file = &*source.file;
+        let file = source.file()?;
         let verdict = Verdict::find(&source);
         let sample = verdict.sample.unwrap_or(Sample::ZEROS);
         let inputs = Sample { seed: 0, ..sample }.tensors(&file.signature);

@@ -57,7 +57,7 @@ fn framework() -> Onnx {
 impl Graph {
     /// Reads a file; fails for operators that tract lacks or is known to answer wrongly.
     pub fn read(source: &ModelSource) -> Result<Graph> {
-        let file = &*source.file;
+        let file = source.file()?;
         let framework = framework();
         message::refuse_unknown(file, |operator| {
             framework.op_register.0.contains_key(operator)
