@@ -16,6 +16,7 @@ use onnxd::config::Config;
 use onnxd::config::load::Sources;
 use onnxd::server::Server;
 use onnxd::shutdown::Stop;
+use onnxd::telemetry::metrics::Metrics;
 use support::{Client, digits_rows, iris_rows, post, wait_until_ready};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -29,7 +30,7 @@ fn latency(criterion: &mut Criterion) {
         .enable_all()
         .build()
         .expect("the async runtime starts");
-    let server = runtime.block_on(Server::build(config()));
+    let server = runtime.block_on(Server::build(config(), Metrics::new()));
     let server = server.expect("loopback has a free port");
     let address = server.address();
     let (stop, stopped) = oneshot::channel();

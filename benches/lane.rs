@@ -18,7 +18,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use onnxd::engine::{Model, Session};
 use onnxd::error::Result;
 use onnxd::serving::budget::ComputeBudget;
-use onnxd::serving::lane::{Lane, LaneConfig};
+use onnxd::serving::lane::{Lane, LaneConfig, Split};
 use onnxd::telemetry::metrics::Metrics;
 use onnxd::tensor::signature::{CheckedInputs, Signature};
 use onnxd::tensor::value::Tensor;
@@ -123,6 +123,10 @@ fn start(spin: Duration) -> Arc<Lane> {
             spin,
             ..Idle::default()
         }),
+        split: Split {
+            workers: THREADS,
+            threads: 1,
+        },
         queue_rows: 1024,
         metrics: Metrics::new().model("idle", "1"),
         budget: Arc::new(ComputeBudget::new(THREADS, THREADS + 1)),

@@ -8,10 +8,12 @@ pub mod load;
 pub mod units;
 pub mod validate;
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
 /// Everything that can be set, checked.
@@ -68,13 +70,102 @@ pub struct ModelsConfig {
 }
 
 /// How inference uses the machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct InferenceConfig {
     /// `None` follows the CPU quota.
     pub threads: Option<usize>,
+    pub engines: EngineRules,
+    pub onnxruntime: LibraryPath,
     pub queue_rows: usize,
     /// How long loading a model's version may take.
     pub load_timeout: Duration,
+}
+
+/// How a model comes by its engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineRules {
+    pub engine: EngineChoice,
+    pub agreement: Agreement,
+    pub aim: Aim,
+}
+
+/// Which engine runs a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum EngineChoice {
+    /// The best of those that agree.
+    #[default]
+    Auto,
+    /// This one, whatever others say.
+    Named(String),
+}
+
+impl TryFrom<String> for EngineChoice {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "auto" => Ok(EngineChoice::Auto),
+            "tract" | "rten" | "onnxruntime" => Ok(EngineChoice::Named(name)),
+            _ => Err(format!("expected {ENGINES}, got \"{name}\"")),
+        }
+    }
+}
+
+/// What an engine may be called in settings.
+pub const ENGINES: &str = "auto, tract, rten or onnxruntime";
+
+/// What follows when engines differ and nothing decides between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Agreement {
+    /// The model is refused.
+    #[default]
+    Require,
+    /// It is served, and the log says so.
+    Warn,
+}
+
+/// What engines and threads are chosen for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aim {
+    /// The most rows a second with every thread busy.
+    #[default]
+    Throughput,
+    /// The shortest time of one request that is alone.
+    Latency,
+}
+
+/// Where a library that is loaded at run time is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LibraryPath {
+    /// In the usual places, if it is there.
+    #[default]
+    Usual,
+    At(PathBuf),
+    Off,
+}
+
+impl LibraryPath {
+    /// The setting as it is written.
+    pub fn parse(text: &str) -> Option<LibraryPath> {
+        match text {
+            "" => None,
+            "auto" => Some(LibraryPath::Usual),
+            "off" => Some(LibraryPath::Off),
+            path => Some(LibraryPath::At(PathBuf::from(path))),
+        }
+    }
+
+    /// The text that [`LibraryPath::parse`] reads.
+    pub fn as_os_str(&self) -> &OsStr {
+        match self {
+            LibraryPath::Usual => OsStr::new("auto"),
+            LibraryPath::Off => OsStr::new("off"),
+            LibraryPath::At(path) => path.as_os_str(),
+        }
+    }
 }
 
 /// How the log is written.

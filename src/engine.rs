@@ -14,9 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use self::onnx::OnnxFile;
+use crate::config::{EngineChoice, LibraryPath};
 use crate::error::{Error, Result, guarded};
+use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::Tensor;
@@ -24,6 +27,58 @@ use crate::tensor::value::Tensor;
 /// The stack of a thread that loads or runs models: graphs can be deep, plans are made while a model runs as well, and
 /// what is not used costs nothing.
 pub const STACK_BYTES: usize = 64 << 20;
+
+/// The engines of this process, in the order in which they are preferred before anything is measured.
+#[derive(Clone)]
+pub struct Engines(Arc<[Arc<dyn Engine>]>);
+
+impl Engines {
+    /// These engines, the preferred first.
+    pub fn of(engines: impl IntoIterator<Item = Arc<dyn Engine>>) -> Engines {
+        Engines(engines.into_iter().collect())
+    }
+
+    /// Those of this build whose parts are on this machine.
+    pub fn of_machine(onnxruntime: &LibraryPath, plan_cache: PlanCacheMetrics) -> Engines {
+        let mut engines: Vec<Arc<dyn Engine>> = vec![Arc::new(tract::TractEngine::new(plan_cache))];
+        #[cfg(feature = "rten")]
+        engines.push(Arc::new(rten::RtenEngine::default()));
+        #[cfg(feature = "onnxruntime")]
+        engines.extend(onnxruntime::find(onnxruntime).map(|found| Arc::new(found) as _));
+        #[cfg(not(feature = "onnxruntime"))]
+        let _ = onnxruntime;
+        Engines::of(engines)
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|engine| engine.name()).collect()
+    }
+
+    /// Those that this choice leaves.
+    pub fn chosen(&self, choice: &EngineChoice) -> Result<Engines> {
+        let EngineChoice::Named(name) = choice else {
+            return Ok(self.clone());
+        };
+        let chosen = self.named(name).ok_or_else(|| {
+            Error::unavailable(format!(
+                "engine '{name}' is not there; this server has {}",
+                self.names().join(", ")
+            ))
+        })?;
+        Ok(Engines::of([chosen.clone()]))
+    }
+
+    /// The engine of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<dyn Engine>> {
+        self.0.iter().find(|engine| engine.name() == name)
+    }
+
+    /// The engines themselves, in order.
+    pub fn list(&self) -> &[Arc<dyn Engine>] {
+        &self.0
+    }
+}
 
 /// Turns model files into models.
 pub trait Engine: Send + Sync {
@@ -93,7 +148,7 @@ impl ModelSource {
 }
 
 /// One way of running a model that was tried while it was loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// What was tried, such as `one plan for every shape`.
     pub what: String,

@@ -11,13 +11,13 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
-use crate::engine::Engine;
-use crate::engine::tract::TractEngine;
+use crate::config::{Config, LibraryPath};
+use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::http::{self, App, connections};
 use crate::service::{Service, ServiceSettings};
 use crate::serving::budget::ComputeBudget;
+use crate::serving::choosing::Chooser;
 use crate::serving::deployment::Machinery;
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
@@ -40,25 +40,21 @@ pub struct Server {
     reconciler: Reconciler,
     metrics: Metrics,
     registry: Arc<Registry>,
+    onnxruntime: LibraryPath,
     control: ShutdownControl,
     drain_delay: Duration,
     request_timeout: Duration,
 }
 
 impl Server {
-    /// Builds the server on tract and binds its address.
-    pub async fn build(config: Config) -> Result<Server> {
-        let metrics = Metrics::new();
-        let engine = TractEngine::new(metrics.plan_cache());
-        Server::build_with(config, Arc::new(engine), metrics).await
+    /// Builds the server on the engines of this machine and binds its address.
+    pub async fn build(config: Config, metrics: Metrics) -> Result<Server> {
+        let engines = Engines::of_machine(&config.inference.onnxruntime, metrics.plan_cache());
+        Server::build_with(config, engines, metrics).await
     }
 
-    /// Builds the server on an engine of the caller's.
-    pub async fn build_with(
-        config: Config,
-        engine: Arc<dyn Engine>,
-        metrics: Metrics,
-    ) -> Result<Server> {
+    /// Builds the server on engines of the caller's.
+    pub async fn build_with(config: Config, engines: Engines, metrics: Metrics) -> Result<Server> {
         let Config {
             server,
             limits,
@@ -94,7 +90,8 @@ impl Server {
             async_threads,
         ));
         let machinery = Machinery {
-            engine,
+            engines,
+            engine_rules: inference.engines,
             metrics: metrics.clone(),
             budget,
             queue_rows: inference.queue_rows,
@@ -115,6 +112,7 @@ impl Server {
             reconciler,
             metrics,
             registry,
+            onnxruntime: inference.onnxruntime,
             control,
             drain_delay,
             request_timeout,
@@ -123,13 +121,18 @@ impl Server {
 
     /// The same server, which tries models out with this program before it loads them: onnxd itself.
     pub fn with_trial(mut self, program: PathBuf) -> Server {
-        self.reconciler.machinery.trial = Some(Trial::new(program));
+        self.reconciler.machinery.trial = Some(Trial::new(program, self.onnxruntime.clone()));
         self
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The engines that models may run on.
+    pub fn engines(&self) -> &Engines {
+        &self.reconciler.machinery.engines
     }
 
     /// The folder or file that the models come from.
@@ -151,7 +154,9 @@ impl Server {
         let shutdown = control.watch();
         let mut serving = tokio::spawn(connections::serve(listener, router, shutdown));
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
+        let chooser = Chooser::new(&registry, reconciler.machinery.clone());
         spawn_thread("loader", move || reconciler.run())?;
+        spawn_thread("chooser", move || chooser.run())?;
         let stop = tokio::select! {
             stop = stop => stop,
             // Without it the process would live on and answer nobody; its end lets an orchestrator restart it.
@@ -236,7 +241,10 @@ async fn unload(registry: Arc<Registry>) -> Result<()> {
 
 /// A thread of its own: the async runtime would wait for it at its end.
 fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    let spawned = thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(work);
     spawned
         .map(|_| ())
         .map_err(|error| Error::internal("a thread did not start").with_source(error))

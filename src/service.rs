@@ -5,7 +5,7 @@ pub mod types;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use types::{InferRequest, InferResponse, ModelStatus, Summary, select_outputs};
+use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, Summary, select_outputs};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::deployment::Deployment;
@@ -106,16 +106,19 @@ impl Service {
                 version,
                 state,
                 reason,
+                engine: None,
             };
             if let Some(problem) = &model.problem {
                 models.push(status(None, "failed", Some(problem.clone())));
             }
             models.extend(model.versions.iter().map(|(version, state)| {
-                let reason = match state {
-                    VersionState::Failed(error) => Some(error.chain()),
-                    VersionState::Loading | VersionState::Ready(_) => None,
+                let (reason, engine) = match state {
+                    VersionState::Failed(error) => (Some(error.chain()), None),
+                    VersionState::Ready(deployment) => (None, Some(engine_status(deployment))),
+                    VersionState::Loading => (None, None),
                 };
-                status(Some(version.to_string()), state.name(), reason)
+                let status = status(Some(version.to_string()), state.name(), reason);
+                ModelStatus { engine, ..status }
             }));
         }
         Summary {
@@ -197,6 +200,15 @@ async fn run(
         rows,
         timing: completed.timing,
     })
+}
+
+fn engine_status(deployment: &Deployment) -> EngineStatus {
+    EngineStatus {
+        name: deployment.loaded.engine,
+        why: deployment.why.clone(),
+        split: deployment.split,
+        findings: deployment.facts.verdict.findings.clone(),
+    }
 }
 
 fn outcome(kind: ErrorKind) -> Outcome {

@@ -1,11 +1,16 @@
 //! What is live: versions that take traffic, their queues and workers, and the map that requests look them up in.
 
+pub mod agreement;
 pub mod batcher;
 pub mod budget;
+pub mod choosing;
+mod class_names;
 pub mod deployment;
 pub mod joining;
 pub mod lane;
+pub mod measuring;
 pub mod pace;
 pub mod reconcile;
 pub mod registry;
 pub mod trial;
+pub mod usage;

@@ -1,11 +1,9 @@
 //! `onnxd serve`: the server, from configuration to exit code.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::{Settings, finish};
 use crate::config::Config;
-use crate::engine::tract::TractEngine;
 use crate::error::{Error, Result};
 use crate::server::{Server, inference_threads};
 use crate::service::VERSION;
@@ -55,8 +53,7 @@ pub fn run(settings: Settings) -> ExitCode {
 async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
     let mut signals = Signals::listen()
         .map_err(|error| Error::internal("cannot listen to signals").with_source(error))?;
-    let engine = Arc::new(TractEngine::new(metrics.plan_cache()));
-    let mut server = Server::build_with(config, engine, metrics).await?;
+    let mut server = Server::build(config, metrics).await?;
     match std::env::current_exe() {
         Ok(program) => server = server.with_trial(program),
         Err(error) => tracing::warn!(reason = %error, "models are loaded without a trial"),
@@ -65,6 +62,7 @@ async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
         version = VERSION,
         address = %server.address(),
         models = %server.repository().display(),
+        engines = server.engines().names().join(", "),
         inference_threads = threads,
         cpu_quota_cores = Cgroup::of_process().as_ref().and_then(Cgroup::cpu_quota_cores),
         "listening"

@@ -124,6 +124,29 @@ pub const KEYS: &[Key] = &[
         "inference threads; `auto` follows the CPU quota of the cgroup, rounded up",
     ),
     key(
+        "inference.engine",
+        "auto",
+        "`auto`, `tract`, `rten` or `onnxruntime`; `auto` checks the engines against each other and measures them",
+    ),
+    key(
+        "inference.engine_agreement",
+        "require",
+        "what follows when engines differ and no third decides: `require` refuses the model, `warn` serves it",
+    ),
+    key(
+        "inference.aim",
+        "throughput",
+        "what engines and threads are chosen for by measurement: `throughput` or `latency`",
+    ),
+    Key {
+        alias: Some("ORT_DYLIB_PATH"),
+        ..key(
+            "inference.onnxruntime",
+            "auto",
+            "the library of ONNX Runtime: a path, `off`, or `auto`: used where it is found in the usual places",
+        )
+    },
+    key(
         "inference.queue_rows",
         "1024",
         "rows that may wait for each model; a full queue answers 429",

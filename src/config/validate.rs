@@ -155,12 +155,49 @@ impl Checker<'_> {
                 .filter(|threads| (1..=MOST_THREADS).contains(threads))
                 .map(Some),
         });
+        let engines = self.engine_rules();
+        let onnxruntime = self.read(
+            "inference.onnxruntime",
+            "a path, auto or off",
+            LibraryPath::parse,
+        );
         let queue_rows = self.number("inference.queue_rows", 1, usize::MAX);
         let load_timeout = self.milliseconds("inference.load_timeout_ms", 1);
         Some(InferenceConfig {
             threads: threads?,
+            engines: engines?,
+            onnxruntime: onnxruntime?,
             queue_rows: queue_rows?,
             load_timeout: load_timeout?,
+        })
+    }
+
+    fn engine_rules(&mut self) -> Option<EngineRules> {
+        let engine = self.read("inference.engine", ENGINES, |text| {
+            EngineChoice::try_from(text.to_owned()).ok()
+        });
+        let agreement = self.read(
+            "inference.engine_agreement",
+            "require or warn",
+            |text| match text {
+                "require" => Some(Agreement::Require),
+                "warn" => Some(Agreement::Warn),
+                _ => None,
+            },
+        );
+        let aim = self.read(
+            "inference.aim",
+            "throughput or latency",
+            |text| match text {
+                "throughput" => Some(Aim::Throughput),
+                "latency" => Some(Aim::Latency),
+                _ => None,
+            },
+        );
+        Some(EngineRules {
+            engine: engine?,
+            agreement: agreement?,
+            aim: aim?,
         })
     }
 

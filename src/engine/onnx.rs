@@ -3,6 +3,7 @@
 mod check;
 mod element;
 mod external;
+mod numbers;
 mod proto;
 mod signature;
 
@@ -16,6 +17,7 @@ use self::element::ElementType;
 pub use self::external::External;
 use self::proto::{AttributeProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
+use crate::tensor::difference::Precision;
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::Signature;
 
@@ -32,6 +34,8 @@ pub struct OnnxFile {
     /// Every node, those of subgraphs included.
     pub nodes: Vec<Node>,
     pub signature: Signature,
+    /// How coarsely the graph computes.
+    pub precision: Precision,
 }
 
 /// One node of the graph.
@@ -89,6 +93,7 @@ impl OnnxFile {
             .iter()
             .map(|opset| (domain(&opset.domain).to_owned(), opset.version));
         let signature = signature::read(graph)?;
+        let precision = numbers::precision(graph);
         let producer = [
             model.producer_name.as_str(),
             model.producer_version.as_str(),
@@ -107,7 +112,14 @@ impl OnnxFile {
             opsets,
             nodes,
             signature,
+            precision,
         })
+    }
+
+    /// Whether two runs on the same inputs may answer differently.
+    pub fn is_random(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| numbers::is_random(&node.operator, &node.inputs))
     }
 
     /// How often each operator occurs.

@@ -162,8 +162,8 @@ impl AccessLine {
         } = self;
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         let total_ms = milliseconds(total);
-        let model = inference.map(|inference| inference.deployment.model.as_str());
-        let version = inference.map(|inference| inference.deployment.version.as_str());
+        let model = inference.map(|inference| inference.deployment.facts.model.as_str());
+        let version = inference.map(|inference| inference.deployment.facts.version.as_str());
         let rows = inference.map(|inference| inference.rows);
         let queue_ms = inference.map(|inference| milliseconds(inference.timing.queue));
         let compute_ms = inference.map(|inference| milliseconds(inference.timing.compute));

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::{App, error};
 use crate::error::Error;
-use crate::service::types::{ModelStatus, Summary};
+use crate::service::types::{EngineStatus, ModelStatus, Summary};
 use crate::service::{NAME, VERSION};
+use crate::serving::agreement::verdict::Finding;
 
 /// `GET /health`: 200 when ready, else 503, with the state of every model.
 pub async fn summary(State(app): State<Arc<App>>) -> Response {
@@ -58,6 +59,7 @@ fn model(status: ModelStatus) -> Value {
         version,
         state,
         reason,
+        engine,
     } = status;
     let mut model = Map::new();
     model.insert("name".into(), name.into());
@@ -66,7 +68,33 @@ fn model(status: ModelStatus) -> Value {
     if let Some(reason) = reason {
         model.insert("reason".into(), reason.into());
     }
+    if let Some(status) = engine {
+        let EngineStatus {
+            name,
+            why,
+            split,
+            findings,
+        } = status;
+        model.insert("engine".into(), name.into());
+        model.insert("engine_reason".into(), why.into());
+        model.insert("workers".into(), split.workers.into());
+        model.insert("threads_per_worker".into(), split.threads.into());
+        model.insert(
+            "engines".into(),
+            findings.into_iter().map(finding).collect(),
+        );
+    }
     Value::Object(model)
+}
+
+fn finding(finding: Finding) -> Value {
+    let Finding {
+        engine,
+        standing,
+        reason,
+        ..
+    } = finding;
+    json!({ "name": engine, "standing": standing.name(), "reason": reason })
 }
 
 /// `GET /health/ready`: 200 when the server should be sent traffic, else 503 with the reason.

@@ -134,8 +134,8 @@ async fn run(
         outputs.extend(class_names);
     }
     let answer = Answer {
-        model_name: &deployment.model,
-        model_version: &deployment.version,
+        model_name: &deployment.facts.model,
+        model_version: &deployment.facts.version,
         id: id.as_deref(),
         signature: deployment.signature(),
         outputs: &outputs,

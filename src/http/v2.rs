@@ -97,11 +97,12 @@ fn metadata(app: &App, target: Target) -> Result<Value> {
     let signature = deployment.signature();
     let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect::<Value>();
     Ok(json!({
-        "name": deployment.model,
-        "versions": app.service.served_versions(&deployment.model)?,
+        "name": deployment.facts.model,
+        "versions": app.service.served_versions(&deployment.facts.model)?,
         "platform": PLATFORM,
         "inputs": tensors(&signature.inputs),
         "outputs": tensors(&signature.outputs),
+        "parameters": { "engine": deployment.loaded.engine, "engine_reason": deployment.why },
     }))
 }
 
@@ -111,7 +112,7 @@ fn tensor(spec: &TensorSpec) -> Value {
 
 fn readiness(app: &App, target: Target) -> Result<Value> {
     let deployment = app.service.deployment(&target)?;
-    Ok(json!({ "name": deployment.model, "ready": true }))
+    Ok(json!({ "name": deployment.facts.model, "ready": true }))
 }
 
 fn ok(body: Value) -> Response {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Version;
 use crate::config::validate::canonical_version;
+use crate::config::{Agreement, Aim, EngineChoice, EngineRules};
 
 /// `model.toml`, beside a model's versions. Every key is optional; unknown keys are an error of the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -20,6 +21,23 @@ pub struct ModelManifest {
     pub labels: Option<Labels>,
     /// Rows that may wait for this model; else `inference.queue_rows`.
     pub queue_rows: Option<std::num::NonZeroUsize>,
+    /// Which engine runs it; else `inference.engine`.
+    pub engine: Option<EngineChoice>,
+    /// What follows when engines differ; else `inference.engine_agreement`.
+    pub engine_agreement: Option<Agreement>,
+    /// What it is measured for; else `inference.aim`.
+    pub aim: Option<Aim>,
+}
+
+impl ModelManifest {
+    /// How the model comes by its engine, where the server's own rules are `otherwise`.
+    pub fn engine_rules(&self, otherwise: &EngineRules) -> EngineRules {
+        EngineRules {
+            engine: self.engine.as_ref().unwrap_or(&otherwise.engine).clone(),
+            agreement: self.engine_agreement.unwrap_or(otherwise.agreement),
+            aim: self.aim.unwrap_or(otherwise.aim),
+        }
+    }
 }
 
 /// Which of a model's versions are served.
@@ -148,6 +166,11 @@ mod tests {
                 .contains("at least one")
         );
         assert!(model("queue_rows = 0").is_err());
+        let unknown = model("engine = \"tensorflow\"").expect_err("unknown");
+        assert!(
+            unknown.contains("auto, tract, rten or onnxruntime"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::serving::lane::Timing;
+use crate::serving::agreement::verdict::Finding;
+use crate::serving::lane::{Split, Timing};
 use crate::tensor::value::NamedTensor;
 
 /// An inference request, not yet checked against the model.
@@ -42,6 +43,16 @@ pub struct ModelStatus {
     pub version: Option<String>,
     pub state: &'static str,
     pub reason: Option<String>,
+    pub engine: Option<EngineStatus>,
+}
+
+/// Which engine serves a version, and what was found of all of them.
+#[derive(Debug)]
+pub struct EngineStatus {
+    pub name: &'static str,
+    pub why: String,
+    pub split: Split,
+    pub findings: Vec<Finding>,
 }
 
 /// Keeps the outputs that are wanted, in the order in which they were asked for; all of them if none was named.

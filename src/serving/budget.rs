@@ -1,11 +1,12 @@
-//! The machine's compute, shared by all models: at any moment no more runs than there are inference threads.
+//! The machine's compute, shared by all models: at any moment no more threads run models than there are inference
+//! threads, whichever engine runs them.
 //!
 //! Every model has workers enough to use the whole machine when it is alone; together they must not use more. Short
 //! runs take place on the async threads, at most so many at once that one such thread is always left for probes.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many runs may go on at once.
+/// How many threads may run models at once.
 #[derive(Debug)]
 pub struct ComputeBudget {
     threads: usize,
@@ -15,28 +16,31 @@ pub struct ComputeBudget {
 
 #[derive(Debug)]
 struct Free {
-    /// Runs that may begin, wherever they are.
+    /// Threads that may compute, wherever they are.
     anywhere: usize,
-    /// Of these, how many may begin on async threads.
+    /// Of these, how many may be async threads.
     on_async_threads: usize,
-    /// Workers that wait for a permit; nobody overtakes them.
-    waiting: usize,
+    /// Whose turn it is, and who comes last: those that wait are served in the order in which they came.
+    turn: u64,
+    last: u64,
 }
 
-/// The right to run; given back on drop.
+/// The right to compute on so many threads; given back on drop.
 #[derive(Debug)]
 pub struct Permit<'a> {
     budget: &'a ComputeBudget,
+    threads: usize,
     on_async_thread: bool,
 }
 
 impl ComputeBudget {
-    /// A budget of `threads` runs at once, for a runtime with `async_threads` of its own.
+    /// A budget of `threads` computing at once, for a runtime with `async_threads` of its own.
     pub fn new(threads: usize, async_threads: usize) -> Self {
         let free = Free {
             anywhere: threads,
             on_async_threads: async_threads.saturating_sub(1),
-            waiting: 0,
+            turn: 0,
+            last: 0,
         };
         Self {
             threads,
@@ -45,25 +49,31 @@ impl ComputeBudget {
         }
     }
 
-    /// How many runs may go on at once.
+    /// How many threads may compute at once.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Waits for a permit, on a thread that may wait.
-    pub fn acquire(&self) -> Permit<'_> {
+    /// Waits for a permit for so many threads, or for all where there are fewer; on a thread that may wait.
+    pub fn acquire(&self, threads: usize) -> Permit<'_> {
+        let threads = threads.min(self.threads);
         let mut free = self.lock();
-        free.waiting += 1;
-        while free.anywhere == 0 {
+        let own = free.last;
+        free.last += 1;
+        while free.turn != own || free.anywhere < threads {
             free = self
                 .freed
                 .wait(free)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        free.waiting -= 1;
-        free.anywhere -= 1;
+        free.turn += 1;
+        free.anywhere -= threads;
+        if free.is_awaited() && free.anywhere > 0 {
+            self.freed.notify_all();
+        }
         Permit {
             budget: self,
+            threads,
             on_async_thread: false,
         }
     }
@@ -71,13 +81,14 @@ impl ComputeBudget {
     /// A permit to run on an async thread, if one is free now.
     pub fn try_acquire_async(&self) -> Option<Permit<'_>> {
         let mut free = self.lock();
-        if free.anywhere == 0 || free.on_async_threads == 0 || free.waiting > 0 {
+        if free.anywhere == 0 || free.on_async_threads == 0 || free.is_awaited() {
             return None;
         }
         free.anywhere -= 1;
         free.on_async_threads -= 1;
         Some(Permit {
             budget: self,
+            threads: 1,
             on_async_thread: true,
         })
     }
@@ -87,13 +98,24 @@ impl ComputeBudget {
     }
 }
 
+impl Free {
+    /// Whether somebody waits; nobody overtakes them.
+    fn is_awaited(&self) -> bool {
+        self.turn != self.last
+    }
+}
+
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut free = self.budget.lock();
-        free.anywhere += 1;
+        free.anywhere += self.threads;
         free.on_async_threads += usize::from(self.on_async_thread);
+        let is_awaited = free.is_awaited();
         drop(free);
-        self.budget.freed.notify_one();
+        // All, since only one of them knows that it is its turn.
+        if is_awaited {
+            self.budget.freed.notify_all();
+        }
     }
 }
 
@@ -113,9 +135,28 @@ mod tests {
     #[test]
     fn async_threads_and_workers_share_the_machine() {
         let budget = ComputeBudget::new(1, 8);
-        let permit = budget.acquire();
+        let permit = budget.acquire(1);
         assert!(budget.try_acquire_async().is_none());
         drop(permit);
         assert!(budget.try_acquire_async().is_some());
+    }
+
+    #[test]
+    fn one_that_needs_every_thread_is_not_overtaken() {
+        let budget = ComputeBudget::new(2, 1);
+        let first = budget.acquire(1);
+        std::thread::scope(|scope| {
+            let all = scope.spawn(|| drop(budget.acquire(2)));
+            while !budget.lock().is_awaited() {
+                std::thread::yield_now();
+            }
+            let after = scope.spawn(|| drop(budget.acquire(1)));
+            while budget.lock().last < 3 {
+                std::thread::yield_now();
+            }
+            assert!(!all.is_finished() && !after.is_finished());
+            drop(first);
+        });
+        assert_eq!(budget.lock().anywhere, 2);
     }
 }

@@ -1,64 +1,103 @@
 //! One live version of a model: everything that a request to it needs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::agreement::verdict::{Finding, Standing, Verdict};
+use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
-use super::joining;
-use super::lane::{Completed, Lane, LaneConfig};
+use super::class_names::ClassNames;
+use super::lane::{Completed, Lane, LaneConfig, Split};
 use super::trial::Trial;
-use crate::engine::{Attempt, Engine, Model, ModelSource};
+use super::usage::Usage;
+use crate::config::EngineRules;
+use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::{ModelFiles, Version};
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
-use crate::tensor::shape::Shape;
 use crate::tensor::signature::{CheckedInputs, Signature};
-use crate::tensor::value::{NamedTensor, Tensor};
+use crate::tensor::value::NamedTensor;
 
 /// What metadata calls the format of our models.
 pub const PLATFORM: &str = "onnx_onnxv1";
 
+/// Of the time that loading may take, the part that an engine may take in any case when another is ready.
+const PATIENCE: u32 = 30;
+
 /// A model's version that takes traffic.
 pub struct Deployment {
-    pub model: String,
-    /// The canonical version, such as `2`.
-    pub version: String,
+    pub facts: Arc<Facts>,
     pub loaded: Loaded,
     pub metrics: ModelMetrics,
-    signature: Signature,
-    /// Why requests cannot be joined, if they cannot.
-    joins: Result<(), String>,
-    class_names: Option<ClassNames>,
+    /// Why this engine serves.
+    pub why: String,
+    /// How requests are spread over threads.
+    pub split: Split,
+    /// The shapes that requests bring.
+    pub usage: Usage,
     lane: Lane,
 }
 
-/// The names of an output's classes.
-struct ClassNames {
-    output: String,
-    names: Vec<String>,
+/// What is known of a version, whichever engine runs it.
+pub struct Facts {
+    pub model: String,
+    /// The canonical version, such as `2`.
+    pub version: String,
+    pub path: PathBuf,
+    pub rules: EngineRules,
+    pub verdict: Verdict,
+    signature: Signature,
+    queue_rows: usize,
+    class_names: Option<ClassNames>,
+    bytes: usize,
+}
+
+/// A model with the engine that runs it, and why it is this one.
+pub struct Running {
+    pub engine: &'static str,
+    pub model: Arc<dyn Model>,
+    pub why: String,
+    pub split: Split,
+    /// How long it took until the model could be run.
+    pub took: Duration,
 }
 
 /// What all deployments share.
 #[derive(Clone)]
 pub struct Machinery {
-    pub engine: Arc<dyn Engine>,
+    pub engines: Engines,
+    /// How models come by their engine which do not say otherwise.
+    pub engine_rules: EngineRules,
     pub metrics: Metrics,
     pub budget: Arc<ComputeBudget>,
     /// Rows that may wait for a model that does not say otherwise.
     pub queue_rows: usize,
     /// How long loading one version may take.
     pub load_timeout: Duration,
-    /// Loads each version in a process of its own first.
+    /// Examines each version in a process of its own first.
     pub trial: Option<Trial>,
 }
 
+impl Machinery {
+    /// What an examination goes by.
+    pub fn examination(&self, rules: &EngineRules) -> Rules {
+        Rules {
+            agreement: rules.agreement,
+            patience: self.load_timeout / PATIENCE,
+        }
+    }
+}
+
 impl Deployment {
-    /// Loads one version and starts its workers.
+    /// Loads one version and starts its workers. What a trial found is believed; without one the engines are examined
+    /// here.
     pub fn load(
         machinery: &Machinery,
         model: &str,
         version: Version,
         files: &ModelFiles,
+        found: Option<Verdict>,
     ) -> Result<Deployment> {
         let started = Instant::now();
         let path = files
@@ -66,157 +105,180 @@ impl Deployment {
             .get(&version)
             .ok_or_else(|| Error::not_found(format!("there is no version {version}")))?;
         let source = ModelSource::read(path)?;
-        let size = source.bytes.len();
-        let loaded = load(machinery, model, version, &source)?;
-        drop(source);
-        let signature = loaded.signature().clone();
-        let class_names = ClassNames::new(files, &signature)?;
-        let joins = joining::prove(&*loaded);
-        if let Err(reason) = &joins {
-            tracing::debug!(
-                model,
-                version,
-                reason,
-                "its requests cannot be joined: each counts as one row"
-            );
-        }
-        let version = version.to_string();
-        let metrics = machinery.metrics.model(model, &version);
-        let lane = Lane::start(LaneConfig {
-            name: format!("infer-{model}"),
-            model: loaded,
+        let rules = files.manifest.engine_rules(&machinery.engine_rules);
+        let (verdict, models) = match found {
+            Some(verdict) => (verdict, Models::new()),
+            None => {
+                let engines = machinery.engines.chosen(&rules.engine)?;
+                agreement::examine(&engines, &source, machinery.examination(&rules))?
+            }
+        };
+        log(&verdict, model, version);
+        let (engine, runs) = first_that_loads(&machinery.engines, &source, &verdict, models)?;
+        let split = Split {
+            workers: machinery.budget.threads(),
+            threads: 1,
+        };
+        let running = Running {
+            engine,
+            why: why(&verdict, engine),
+            model: runs,
+            split,
+            took: started.elapsed(),
+        };
+        let facts = Facts {
+            model: model.to_owned(),
+            version: version.to_string(),
+            path: path.clone(),
+            class_names: ClassNames::new(files, running.model.signature())?,
+            signature: running.model.signature().clone(),
             queue_rows: files
                 .manifest
                 .queue_rows
                 .map_or(machinery.queue_rows, Into::into),
+            bytes: source.bytes.len(),
+            rules,
+            verdict,
+        };
+        Deployment::start(machinery, Arc::new(facts), running)
+    }
+
+    /// Starts the workers of a version that is run like this.
+    pub fn start(machinery: &Machinery, facts: Arc<Facts>, running: Running) -> Result<Deployment> {
+        let Running {
+            engine,
+            model,
+            why,
+            split,
+            took,
+        } = running;
+        let metrics = machinery.metrics.model(&facts.model, &facts.version);
+        let lane = Lane::start(LaneConfig {
+            name: format!("infer-{}", facts.model),
+            model,
+            split,
+            queue_rows: facts.queue_rows,
             metrics: metrics.clone(),
             budget: machinery.budget.clone(),
         })?;
-        let engine = machinery.engine.name();
         let loaded = Loaded {
             engine,
             platform: PLATFORM,
-            took: started.elapsed(),
-            bytes: size,
+            took,
+            bytes: facts.bytes,
         };
         Ok(Deployment {
-            model: model.to_owned(),
-            version,
+            facts,
             loaded,
             metrics,
-            signature,
-            joins,
-            class_names,
+            why,
+            split,
+            usage: Usage::default(),
             lane,
         })
     }
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
-        &self.signature
+        &self.facts.signature
+    }
+
+    /// The model as the engine runs it.
+    pub fn model(&self) -> &Arc<dyn Model> {
+        self.lane.model()
     }
 
     /// Runs one request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
-        let inputs = if self.joins.is_ok() {
-            inputs
-        } else {
-            inputs.as_one_row()
+        let inputs = match self.facts.verdict.joins {
+            Ok(()) => inputs,
+            Err(_) => inputs.as_one_row(),
         };
+        self.usage.count(&inputs);
         self.lane.run(inputs, deadline).await
     }
 
     /// The names of the classes in `outputs`, as one more output called `<output>_name`, where the owner named them.
     pub fn class_names(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
-        self.class_names.as_ref()?.lookup(outputs)
+        self.facts.class_names.as_ref()?.lookup(outputs)
     }
 }
 
-/// Loads a model with the engine, and logs every way of running it that was tried.
-fn load(
-    machinery: &Machinery,
-    model: &str,
-    version: Version,
+/// The first engine that may serve and loads the model here too.
+fn first_that_loads(
+    engines: &Engines,
     source: &ModelSource,
-) -> Result<Arc<dyn Model>> {
-    let mut tried = Vec::new();
-    let loaded = machinery.engine.load(source, &mut tried);
-    let engine = machinery.engine.name();
-    for Attempt { what, outcome } in &tried {
-        match outcome {
-            Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
-            Err(reason) => tracing::info!(
-                model,
-                version,
-                engine,
-                what,
-                reason,
-                "tried without success"
-            ),
+    verdict: &Verdict,
+    mut models: Models,
+) -> Result<(&'static str, Arc<dyn Model>)> {
+    let mut first_error = None;
+    for Finding { engine, .. } in verdict.serving()? {
+        let Some(engine) = engines.named(engine) else {
+            continue;
+        };
+        let loaded = match models.remove(engine.name()) {
+            Some(model) => Ok(model),
+            None => agreement::load(&**engine, source, &mut Vec::new()),
+        };
+        match loaded {
+            Ok(model) => return Ok((engine.name(), model)),
+            Err(error) => {
+                let reason = error.chain();
+                tracing::warn!(
+                    engine = engine.name(),
+                    reason,
+                    "an engine that was tried with success fails"
+                );
+                first_error.get_or_insert(error);
+            }
         }
     }
-    loaded
+    Err(first_error.unwrap_or_else(|| Error::internal("no engine of the verdict is there")))
 }
 
-impl ClassNames {
-    fn new(files: &ModelFiles, signature: &Signature) -> Result<Option<ClassNames>> {
-        let Some(labels) = &files.manifest.labels else {
-            return Ok(None);
-        };
-        let output = signature.output(&labels.output)?;
-        if !output.dtype.is_integer() {
-            let (name, dtype) = (&output.name, output.dtype);
-            return Err(Error::invalid(format!(
-                "labels need an output of whole numbers, and '{name}' is {dtype}"
-            )));
+fn why(verdict: &Verdict, engine: &str) -> String {
+    let finding = verdict.finding(engine);
+    finding
+        .map(|finding| finding.reason.clone())
+        .unwrap_or_default()
+}
+
+/// Tells of every engine and of every way of running the model that it tried.
+fn log(verdict: &Verdict, model: &str, version: Version) {
+    for finding in &verdict.findings {
+        let Finding {
+            engine,
+            standing,
+            reason,
+            ..
+        } = finding;
+        for Attempt { what, outcome } in &finding.tried {
+            match outcome {
+                Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
+                Err(reason) => tracing::info!(
+                    model,
+                    version,
+                    engine,
+                    what,
+                    reason,
+                    "tried without success"
+                ),
+            }
         }
-        Ok(Some(ClassNames {
-            output: labels.output.clone(),
-            names: files.labels.clone(),
-        }))
+        let standing = standing.name();
+        match finding.standing {
+            Standing::Differs | Standing::Disputed | Standing::Fails => {
+                tracing::warn!(model, version, engine, standing, reason, "engine judged");
+            }
+            _ => tracing::info!(model, version, engine, standing, reason, "engine judged"),
+        }
     }
-
-    fn lookup(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
-        let output = outputs.iter().find(|output| output.name == self.output)?;
-        let classes = whole_numbers(&output.tensor)?;
-        let name = |class: i64| {
-            usize::try_from(class)
-                .ok()
-                .and_then(|class| self.names.get(class))
-        };
-        // A class without a name keeps its number, so that the answer stays useful.
-        let names = classes.map(|class| name(class).cloned().unwrap_or_else(|| class.to_string()));
-        let shape: Shape = output.tensor.shape().clone();
-        let tensor = Tensor::from_strings(shape, names).ok()?;
-        Some(NamedTensor {
-            name: format!("{}_name", self.output),
-            tensor,
-        })
+    if let Err(reason) = &verdict.joins {
+        tracing::debug!(
+            model,
+            version,
+            reason,
+            "its requests cannot be joined: each counts as one row"
+        );
     }
-}
-
-fn whole_numbers(tensor: &Tensor) -> Option<Box<dyn Iterator<Item = i64>>> {
-    use crate::tensor::dtype::DataType;
-    use crate::tensor::value::Element;
-
-    fn of<T: Element + TryInto<i64>>(tensor: &Tensor) -> Box<dyn Iterator<Item = i64>> {
-        let elements = tensor.elements::<T>().into_owned();
-        Box::new(
-            elements
-                .into_iter()
-                .map(|element| element.try_into().unwrap_or(i64::MAX)),
-        )
-    }
-
-    Some(match tensor.dtype() {
-        DataType::UInt8 => of::<u8>(tensor),
-        DataType::UInt16 => of::<u16>(tensor),
-        DataType::UInt32 => of::<u32>(tensor),
-        DataType::UInt64 => of::<u64>(tensor),
-        DataType::Int8 => of::<i8>(tensor),
-        DataType::Int16 => of::<i16>(tensor),
-        DataType::Int32 => of::<i32>(tensor),
-        DataType::Int64 => of::<i64>(tensor),
-        _ => return None,
-    })
 }

@@ -27,6 +27,13 @@ const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
 /// How often a short request looks for its turn on an async thread before it queues.
 const TRIES_HERE: usize = 4;
 
+/// How the threads are shared out: so many workers, each of which runs on so many threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    pub workers: usize,
+    pub threads: usize,
+}
+
 /// A model's queue and workers. Dropping it answers what is queued and joins the threads.
 pub struct Lane {
     shared: Arc<Shared>,
@@ -38,6 +45,7 @@ pub struct LaneConfig {
     /// For the threads' names.
     pub name: String,
     pub model: Arc<dyn Model>,
+    pub split: Split,
     pub queue_rows: usize,
     pub metrics: ModelMetrics,
     pub budget: Arc<ComputeBudget>,
@@ -83,6 +91,7 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     model: Arc<dyn Model>,
+    split: Split,
     queue_rows: usize,
     metrics: ModelMetrics,
     budget: Arc<ComputeBudget>,
@@ -106,18 +115,18 @@ struct Queue {
 }
 
 impl Lane {
-    /// Starts the workers: as many as the budget has threads.
+    /// Starts the workers.
     pub fn start(config: LaneConfig) -> Result<Lane> {
         let LaneConfig {
             name,
             model,
+            split,
             queue_rows,
             metrics,
             budget,
         } = config;
         metrics.set_queue_capacity(queue_rows);
         metrics.set_queue_rows(0);
-        let threads = budget.threads();
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue {
                 batcher: Batcher::new(queue_rows),
@@ -125,6 +134,7 @@ impl Lane {
             }),
             wake: Condvar::new(),
             model,
+            split,
             queue_rows,
             metrics,
             budget,
@@ -133,10 +143,10 @@ impl Lane {
         });
         let mut lane = Lane {
             shared: shared.clone(),
-            workers: Vec::with_capacity(threads),
+            workers: Vec::with_capacity(split.workers),
         };
-        for _ in 0..threads {
-            shared.give_back(shared.model.session(1)?);
+        for _ in 0..split.workers {
+            shared.give_back(shared.model.session(split.threads)?);
             let shared = shared.clone();
             let worker = thread::Builder::new()
                 .name(name.clone())
@@ -148,6 +158,11 @@ impl Lane {
             lane.workers.push(worker);
         }
         Ok(lane)
+    }
+
+    /// What it runs.
+    pub fn model(&self) -> &Arc<dyn Model> {
+        &self.shared.model
     }
 
     /// Queues a request and waits for its outputs, until `deadline` at most. Dropping the future abandons the request.
@@ -263,7 +278,7 @@ impl Shared {
 
     /// How long the workers need for what is waiting, by the rate that was measured.
     fn retry_after(&self, waiting_rows: usize) -> Duration {
-        let seconds = self.pace.expected(waiting_rows).as_secs_f64() / self.budget.threads() as f64;
+        let seconds = self.pace.expected(waiting_rows).as_secs_f64() / self.split.workers as f64;
         let (soonest, latest) = RETRY_AFTER_SECONDS;
         Duration::from_secs_f64(seconds.clamp(soonest, latest))
     }
@@ -272,6 +287,7 @@ impl Shared {
     fn run_here(&self, inputs: &CheckedInputs) -> Here {
         let size = size(inputs);
         if size.rows > self.queue_rows
+            || self.split.threads > 1
             || !self.pace.is_short(size)
             || !self.model.is_prepared(inputs)
             || self.lock().batcher.rows() > 0
@@ -287,7 +303,7 @@ impl Shared {
     /// A worker's life: take a job, run it, answer, until the lane is closed.
     fn work(&self) {
         while let Some(job) = self.next_job() {
-            let _permit = self.budget.acquire();
+            let _permit = self.budget.acquire(self.split.threads);
             let started = Instant::now();
             if !is_useful(&job, started) {
                 continue;
@@ -347,7 +363,7 @@ impl Shared {
             let idle = self.sessions().pop();
             let mut session = match idle {
                 Some(session) => session,
-                None => self.model.session(1)?,
+                None => self.model.session(self.split.threads)?,
             };
             let result = session.run(inputs);
             self.give_back(session);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::deployment::{Deployment, Machinery};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
-use super::trial::TimedOut;
+use super::trial::{Candidate, Trial, Tried};
 use crate::config::ModelsConfig;
 use crate::engine::STACK_BYTES;
 use crate::error::{Error, Result, guarded};
@@ -170,9 +170,10 @@ impl Reconciler {
             metrics,
             ..
         } = &self.machinery;
-        let candidate = trial.as_ref().zip(files.versions.get(&version));
+        let rules = files.manifest.engine_rules(&self.machinery.engine_rules);
+        let engines = self.machinery.engines.chosen(&rules.engine)?;
         // Before its time begins, so that a model which hangs does not cost others theirs.
-        let candidate = candidate.map(|(trial, path)| (trial, path, trial.turn()));
+        let turn = trial.as_ref().map(Trial::turn);
         let deadline = Instant::now() + *load_timeout;
         let given_up = || {
             metrics.load_abandoned(name, &version.to_string());
@@ -181,18 +182,30 @@ impl Reconciler {
                 load_timeout.as_millis()
             ))
         };
-        let _turn = match candidate {
-            Some((trial, path, turn)) => {
-                let tried = trial.run(turn, path, deadline)?;
-                tried.map_err(|TimedOut| given_up())?
+        let path = files.versions.get(&version);
+        let tried = match (trial, turn, path) {
+            (Some(trial), Some(turn), Some(path)) => {
+                let rules = self.machinery.examination(&rules);
+                let candidate = Candidate {
+                    path,
+                    engines: &engines,
+                    rules,
+                    deadline,
+                };
+                trial.run(turn, &candidate)?
             }
-            None => None,
+            _ => Tried::Silent,
+        };
+        let (verdict, _turn) = match tried {
+            Tried::Judged(verdict, turn) => (Some(verdict), turn),
+            Tried::TimedOut => return Err(given_up()),
+            Tried::Silent => (None, None),
         };
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {
             let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());
             move || {
-                let load = || Deployment::load(&machinery, &name, version, &files);
+                let load = || Deployment::load(&machinery, &name, version, &files, verdict);
                 // Nobody listens any more once the load was given up.
                 let _ = reply.send(guarded("while loading", load));
             }

@@ -1,5 +1,6 @@
 //! The map that requests look their model up in, swapped whole so that no request ever waits for a change.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,31 @@ impl Registry {
             change(&mut table);
             table
         });
+    }
+
+    /// Every version that takes traffic.
+    pub fn deployments(&self) -> Vec<Arc<Deployment>> {
+        let table = self.table();
+        let served = table.models.values().flat_map(ModelEntry::served);
+        served.map(|(_, deployment)| deployment.clone()).collect()
+    }
+
+    /// Puts one deployment in another's place, unless that has gone meanwhile.
+    pub fn replace(&self, old: &Arc<Deployment>, new: Arc<Deployment>) -> bool {
+        let is_old = |state: &VersionState| matches!(state, VersionState::Ready(ready) if Arc::ptr_eq(ready, old));
+        let replaced = Cell::new(false);
+        self.update(|table| {
+            let versions = table.models.get_mut(&old.facts.model);
+            let states = versions
+                .into_iter()
+                .flat_map(|model| model.versions.values_mut());
+            replaced.set(false);
+            for state in states.filter(|state| is_old(state)) {
+                *state = VersionState::Ready(new.clone());
+                replaced.set(true);
+            }
+        });
+        replaced.get()
     }
 
     /// Finds the version that a request means.

@@ -286,6 +286,13 @@ impl Metrics {
         }
     }
 
+    /// Takes back that this engine serves one model's version.
+    pub fn unset_model_engine(&self, model: &str, version: &str, loaded: &Loaded) {
+        let labels = [model, version, loaded.engine, loaded.platform];
+        // It is there, since it was set when the version was loaded.
+        let _ = self.inner.model_info.remove_label_values(&labels);
+    }
+
     /// Shows which engine serves one model's version, how long it took to load, and how large it is.
     pub fn set_model_loaded(&self, model: &str, version: &str, loaded: &Loaded) {
         let Loaded {

@@ -80,6 +80,20 @@ impl Sample {
         signature.check(self.tensors(signature)?)
     }
 
+    /// Inputs in these shapes, which come in the signature's order.
+    pub fn inputs_shaped(&self, signature: &Signature, shapes: &[Shape]) -> Result<CheckedInputs> {
+        let shaped = signature.inputs.iter().zip(shapes);
+        let inputs = shaped.map(|(spec, shape)| TensorSpec {
+            dims: Some(shape.dims().iter().copied().map(Dim::Fixed).collect()),
+            ..spec.clone()
+        });
+        let fixed = Signature {
+            inputs: inputs.collect(),
+            outputs: Vec::new(),
+        };
+        signature.check(self.tensors(&fixed)?)
+    }
+
     /// The same, by name.
     pub fn tensors(&self, signature: &Signature) -> Result<Vec<NamedTensor>> {
         let rows_name = signature

@@ -125,40 +125,6 @@ impl Tensor {
     }
 }
 
-impl Tensor {
-    /// Whether two computations of the same thing may differ like this: fractions within what their type resolves,
-    /// relative to the largest of them, everything else not at all.
-    pub fn agrees_with(&self, other: &Tensor) -> bool {
-        fn close<T: Element + Into<f64>>(one: &Tensor, other: &Tensor, tolerance: f64) -> bool {
-            let pairs = || {
-                one.elements::<T>()
-                    .into_owned()
-                    .into_iter()
-                    .zip(other.elements::<T>().into_owned())
-            };
-            let largest = pairs()
-                .map(|(one, _)| one.into().abs())
-                .filter(|size| size.is_finite())
-                .fold(1.0, f64::max);
-            pairs().all(|(one, other)| {
-                let (one, other): (f64, f64) = (one.into(), other.into());
-                one == other
-                    || (one.is_nan() && other.is_nan())
-                    || (one - other).abs() <= tolerance * largest
-            })
-        }
-        let alike = self.dtype == other.dtype && self.shape == other.shape;
-        alike
-            && match self.dtype {
-                DataType::Fp16 => close::<f16>(self, other, 1e-2),
-                DataType::Bf16 => close::<bf16>(self, other, 5e-2),
-                DataType::Fp32 => close::<f32>(self, other, 1e-4),
-                DataType::Fp64 => close::<f64>(self, other, 1e-8),
-                _ => self.data == other.data,
-            }
-    }
-}
-
 /// Appends one string in the binary wire's form: its length as a `u32`, then its bytes.
 pub fn push_string(data: &mut Vec<u8>, string: &[u8]) -> Result<()> {
     let length = u32::try_from(string.len())

@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use onnxd::engine::tract::TractEngine;
-use onnxd::engine::{Engine, ModelSource};
+use onnxd::config::{Agreement, LibraryPath};
+use onnxd::engine::{Engines, ModelSource};
+use onnxd::serving::agreement::Rules;
 use onnxd::serving::joining;
-use onnxd::serving::trial::Trial;
+use onnxd::serving::trial::{Candidate, Trial, Tried};
+use onnxd::telemetry::metrics::PlanCacheMetrics;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
@@ -95,9 +97,19 @@ fn ends(bytes: Vec<u8>) -> bool {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(&bytes)
         .expect("a temporary file can be written");
-    let trial = Trial::new(env!("CARGO_BIN_EXE_onnxd").into());
-    let survived = trial.run(trial.turn(), file.path(), Instant::now() + TRIED_FOR);
-    if !matches!(survived, Ok(Ok(_))) {
+    let trial = Trial::new(env!("CARGO_BIN_EXE_onnxd").into(), LibraryPath::Off);
+    let engines = Engines::of_machine(&LibraryPath::Off, PlanCacheMetrics::default());
+    let candidate = Candidate {
+        path: file.path(),
+        engines: &engines,
+        rules: Rules {
+            agreement: Agreement::Require,
+            patience: TRIED_FOR,
+        },
+        deadline: Instant::now() + TRIED_FOR,
+    };
+    let survived = trial.run(trial.turn(), &candidate);
+    if !matches!(survived, Ok(Tried::Judged(..) | Tried::Silent)) {
         // The file is refused, and nothing here was touched.
         return true;
     }
@@ -105,8 +117,10 @@ fn ends(bytes: Vec<u8>) -> bool {
     let load = move || {
         let load = AssertUnwindSafe(|| {
             let source = ModelSource::new(bytes.into(), None);
-            if let Ok(model) = TractEngine::default().load(&source, &mut Vec::new()) {
-                let _ = joining::prove(&*model);
+            for engine in engines.list() {
+                if let Ok(model) = engine.load(&source, &mut Vec::new()) {
+                    let _ = joining::prove(&*model);
+                }
             }
         });
         // A panic is what the guard is for; anything worse ends the test's process.

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use onnxd::config::Config;
 use onnxd::config::load::Sources;
 use onnxd::engine::Engine;
+use onnxd::engine::Engines;
 use onnxd::engine::tract::TractEngine;
 use onnxd::error::Result;
 use onnxd::server::Server;
@@ -144,7 +145,7 @@ impl Setup {
             .build()
             .expect("a runtime starts");
         let server = runtime
-            .block_on(Server::build_with(config, engine, metrics))
+            .block_on(Server::build_with(config, Engines::of([engine]), metrics))
             .expect("loopback has a free port");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();

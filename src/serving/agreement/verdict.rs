@@ -1,0 +1,444 @@
+//! What is held of the engines that were asked to run a model: who agrees with whom, and which of them may serve.
+//!
+//! No input or output here: answers in, a verdict out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Agreement;
+use crate::engine::Attempt;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What came of a model's examination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// One an engine, the engine that serves first of all.
+    pub findings: Vec<Finding>,
+    /// Why requests cannot be joined, if they cannot.
+    pub joins: Result<(), String>,
+}
+
+/// What came of one engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub engine: String,
+    pub standing: Standing,
+    /// One sentence, with the numbers.
+    pub reason: String,
+    /// What kind of error the reason is, where it is one.
+    pub kind: Option<ErrorKind>,
+    /// The ways of running the model that the engine tried.
+    pub tried: Vec<Attempt>,
+}
+
+/// Where an engine stands with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It answers as another engine does.
+    Agrees,
+    /// No other engine runs the model.
+    Alone,
+    /// It takes the model, and there was nothing to compare.
+    Unproven,
+    /// It differs from others, and the owner wants it served all the same.
+    Disputed,
+    /// It answers otherwise than the others do.
+    Differs,
+    /// It does not take the model.
+    Refuses,
+    /// It broke down, did not end, or fails where others answer.
+    Fails,
+}
+
+impl Standing {
+    /// The name in health, logs and `onnxd inspect`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Agrees => "agrees",
+            Standing::Alone => "alone",
+            Standing::Unproven => "unproven",
+            Standing::Disputed => "disputed",
+            Standing::Differs => "differs",
+            Standing::Refuses => "refuses",
+            Standing::Fails => "fails",
+        }
+    }
+
+    /// Whether the engine may serve the model.
+    pub fn may_serve(self) -> bool {
+        match self {
+            Standing::Agrees | Standing::Alone | Standing::Unproven | Standing::Disputed => true,
+            Standing::Differs | Standing::Refuses | Standing::Fails => false,
+        }
+    }
+}
+
+impl Finding {
+    /// What came of an engine that does not serve, by its error.
+    pub fn of_error(engine: &str, standing: Standing, error: &Error) -> Finding {
+        Finding {
+            engine: engine.to_owned(),
+            standing,
+            reason: error.chain(),
+            kind: Some(error.kind()),
+            tried: Vec::new(),
+        }
+    }
+}
+
+impl Verdict {
+    /// The engines that may serve, the first of which does; an error says why there is none.
+    pub fn serving(&self) -> Result<Vec<&Finding>> {
+        let mut serving: Vec<_> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.standing.may_serve())
+            .collect();
+        if serving.is_empty() {
+            return Err(self.refusal());
+        }
+        // Those that agree come before one that nothing could be said of.
+        serving.sort_by_key(|finding| finding.standing != Standing::Agrees);
+        Ok(serving)
+    }
+
+    /// The finding of this engine.
+    pub fn finding(&self, engine: &str) -> Option<&Finding> {
+        self.findings
+            .iter()
+            .find(|finding| finding.engine == engine)
+    }
+
+    fn refusal(&self) -> Error {
+        // A file that is no model is one for every engine, in the same words.
+        let mut reasons: Vec<_> = self
+            .findings
+            .iter()
+            .map(|finding| &finding.reason)
+            .collect();
+        reasons.dedup();
+        if let ([reason], Some(finding)) = (&reasons[..], self.findings.first()) {
+            return Error::new(finding.kind.unwrap_or(ErrorKind::Internal), reason.as_str());
+        }
+        if self
+            .findings
+            .iter()
+            .any(|finding| finding.standing == Standing::Differs)
+        {
+            return Error::unimplemented(format!(
+                "the engines differ, and nothing decides between them: {}; engine = \"NAME\" in model.toml, or \
+                 inference.engine_agreement = \"warn\", serves it all the same",
+                self.reasons()
+            ));
+        }
+        let of = |wanted| {
+            self.findings
+                .iter()
+                .any(|finding| finding.kind == Some(wanted))
+        };
+        let kind = match of(ErrorKind::Unimplemented) {
+            true => ErrorKind::Unimplemented,
+            false => ErrorKind::Unavailable,
+        };
+        Error::new(
+            kind,
+            format!("no engine runs this model: {}", self.reasons()),
+        )
+    }
+
+    fn reasons(&self) -> String {
+        let reasons = self.findings.iter().map(|finding| {
+            let Finding { engine, reason, .. } = finding;
+            // An engine's own errors often begin with its name.
+            match reason.starts_with(engine.as_str()) {
+                true => reason.clone(),
+                false => format!("{engine}: {reason}"),
+            }
+        });
+        reasons.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What one engine said to the made-up requests.
+#[derive(Debug)]
+pub struct Testimony<T> {
+    pub engine: String,
+    pub tried: Vec<Attempt>,
+    /// For each request the answer, or why there is none.
+    pub answers: Vec<Result<T, String>>,
+}
+
+impl<T> Testimony<T> {
+    fn answered(&self) -> usize {
+        self.answers.iter().filter(|answer| answer.is_ok()).count()
+    }
+
+    fn first_failure(&self) -> &str {
+        let failure = self.answers.iter().find_map(|answer| answer.as_ref().err());
+        failure.map_or("", String::as_str)
+    }
+}
+
+/// What lies between two engines' answers.
+enum Relation {
+    /// The largest difference.
+    Agree(f64),
+    Differ(String),
+    /// No request is answered by both.
+    Unknown,
+}
+
+/// Judges engines by their answers; `compare` tells how far two answers lie apart, or what is wrong between them.
+pub fn judge<T>(
+    testimonies: Vec<Testimony<T>>,
+    agreement: Agreement,
+    compare: impl Fn(&T, &T) -> Result<f64, String>,
+) -> Vec<Finding> {
+    if let [only] = &testimonies[..] {
+        let standing = (Standing::Alone, "no other engine runs the model".to_owned());
+        return vec![finding(only, standing)];
+    }
+    let relation = |one: &Testimony<T>, other: &Testimony<T>| relate(one, other, &compare);
+    let agreeing = largest_agreeing(&testimonies, &relation);
+    let most_answered = testimonies.iter().map(Testimony::answered).max();
+    let most_answered = most_answered.unwrap_or(0);
+    let differ = |testimony: &Testimony<T>, others: &[&Testimony<T>]| {
+        others
+            .iter()
+            .find_map(|other| match relation(testimony, other) {
+                Relation::Differ(how) => Some(format!("differs from {}: {how}", other.engine)),
+                Relation::Agree(_) | Relation::Unknown => None,
+            })
+    };
+    let judge_one = |(at, testimony): (usize, &Testimony<T>)| {
+        let others: Vec<_> = agreeing
+            .iter()
+            .filter(|other| **other != at)
+            .map(|other| &testimonies[*other])
+            .collect();
+        let best = agreeing.iter().map(|at| testimonies[*at].answered()).max();
+        match best {
+            Some(best) if agreeing.contains(&at) && testimony.answered() >= best => (
+                Standing::Agrees,
+                agreement_text(testimony, &others, &relation),
+            ),
+            Some(_) => match differ(testimony, &others) {
+                Some(how) => (Standing::Differs, how),
+                None => fails(testimony),
+            },
+            None if most_answered == 0 => {
+                let nothing =
+                    "none of the made-up requests runs, so that nothing could be compared";
+                (Standing::Unproven, nothing.to_owned())
+            }
+            None if testimony.answered() == 0 => fails(testimony),
+            None => {
+                let all: Vec<_> = testimonies
+                    .iter()
+                    .filter(|other| other.engine != testimony.engine)
+                    .collect();
+                match (differ(testimony, &all), agreement) {
+                    (Some(how), Agreement::Require) => (Standing::Differs, how),
+                    (Some(how), Agreement::Warn) => (Standing::Disputed, how),
+                    (None, _) => {
+                        let alone = "no other engine runs the same made-up requests";
+                        (Standing::Alone, alone.to_owned())
+                    }
+                }
+            }
+        }
+    };
+    let standings: Vec<_> = testimonies.iter().enumerate().map(judge_one).collect();
+    let pairs = testimonies.iter().zip(standings);
+    pairs
+        .map(|(testimony, standing)| finding(testimony, standing))
+        .collect()
+}
+
+fn finding<T>(testimony: &Testimony<T>, (standing, reason): (Standing, String)) -> Finding {
+    Finding {
+        engine: testimony.engine.clone(),
+        standing,
+        reason,
+        kind: (standing == Standing::Fails).then_some(ErrorKind::Internal),
+        tried: testimony.tried.clone(),
+    }
+}
+
+fn fails<T>(testimony: &Testimony<T>) -> (Standing, String) {
+    let failure = testimony.first_failure();
+    (
+        Standing::Fails,
+        format!("fails on a made-up request that others answer: {failure}"),
+    )
+}
+
+fn agreement_text<T>(
+    testimony: &Testimony<T>,
+    others: &[&Testimony<T>],
+    relation: &impl Fn(&Testimony<T>, &Testimony<T>) -> Relation,
+) -> String {
+    let names: Vec<_> = others.iter().map(|other| other.engine.as_str()).collect();
+    let largest = others
+        .iter()
+        .filter_map(|other| match relation(testimony, other) {
+            Relation::Agree(largest) => Some(largest),
+            Relation::Differ(_) | Relation::Unknown => None,
+        });
+    format!(
+        "answers like {}: {} made-up requests, largest difference {:.1e}",
+        names.join(" and "),
+        testimony.answered(),
+        largest.fold(0.0, f64::max)
+    )
+}
+
+fn relate<T>(
+    one: &Testimony<T>,
+    other: &Testimony<T>,
+    compare: &impl Fn(&T, &T) -> Result<f64, String>,
+) -> Relation {
+    let mut largest = None;
+    for answers in one.answers.iter().zip(&other.answers) {
+        let (Ok(first), Ok(second)) = answers else {
+            continue;
+        };
+        match compare(first, second) {
+            Ok(difference) => largest = Some(f64::max(difference, largest.unwrap_or(0.0))),
+            Err(how) => return Relation::Differ(how),
+        }
+    }
+    largest.map_or(Relation::Unknown, Relation::Agree)
+}
+
+/// The largest set of engines of which each agrees with each, at least two; of several the one that comes first.
+fn largest_agreeing<T>(
+    testimonies: &[Testimony<T>],
+    relation: &impl Fn(&Testimony<T>, &Testimony<T>) -> Relation,
+) -> Vec<usize> {
+    let mut largest = Vec::new();
+    for first in 0..testimonies.len() {
+        let mut group = vec![first];
+        for candidate in first + 1..testimonies.len() {
+            let agrees = |member: &usize| {
+                let relation = relation(&testimonies[*member], &testimonies[candidate]);
+                matches!(relation, Relation::Agree(_))
+            };
+            if group.iter().all(agrees) {
+                group.push(candidate);
+            }
+        }
+        if group.len() > usize::max(1, largest.len()) {
+            largest = group;
+        }
+    }
+    largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Engines that answer whole numbers; two agree when theirs are equal.
+    fn standings(agreement: Agreement, engines: &[(&str, &[Option<i32>])]) -> Vec<Standing> {
+        let testimonies = engines.iter().map(|(engine, answers)| Testimony {
+            engine: (*engine).to_owned(),
+            tried: Vec::new(),
+            answers: answers
+                .iter()
+                .map(|answer| answer.ok_or_else(|| "no".to_owned()))
+                .collect(),
+        });
+        let compare = |one: &i32, other: &i32| match one == other {
+            true => Ok(0.0),
+            false => Err(format!("{one} against {other}")),
+        };
+        let findings = judge(testimonies.collect(), agreement, compare);
+        findings.iter().map(|finding| finding.standing).collect()
+    }
+
+    fn require(engines: &[(&str, &[Option<i32>])]) -> Vec<Standing> {
+        standings(Agreement::Require, engines)
+    }
+
+    use Standing::{Agrees, Alone, Differs, Disputed, Fails, Unproven};
+
+    #[test]
+    fn engines_that_answer_alike_agree() {
+        let found = require(&[("a", &[Some(1), Some(2)]), ("b", &[Some(1), Some(2)])]);
+        assert_eq!(found, [Agrees, Agrees]);
+    }
+
+    #[test]
+    fn two_outvote_a_third_wherever_it_stands() {
+        let (right, wrong): (&[_], &[_]) = (&[Some(1), Some(2)], &[Some(1), Some(3)]);
+        assert_eq!(
+            require(&[("a", wrong), ("b", right), ("c", right)]),
+            [Differs, Agrees, Agrees]
+        );
+        assert_eq!(
+            require(&[("a", right), ("b", wrong), ("c", right)]),
+            [Agrees, Differs, Agrees]
+        );
+    }
+
+    #[test]
+    fn two_that_differ_are_refused_unless_the_owner_is_content_with_a_warning() {
+        let engines: [(&str, &[_]); 2] = [("a", &[Some(1)]), ("b", &[Some(2)])];
+        assert_eq!(require(&engines), [Differs, Differs]);
+        assert_eq!(standings(Agreement::Warn, &engines), [Disputed, Disputed]);
+    }
+
+    #[test]
+    fn one_that_fails_where_others_answer_does_not_serve() {
+        let found = require(&[
+            ("a", &[Some(1), None]),
+            ("b", &[Some(1), Some(2)]),
+            ("c", &[Some(1), Some(2)]),
+        ]);
+        assert_eq!(found, [Fails, Agrees, Agrees]);
+        assert_eq!(
+            require(&[("a", &[None]), ("b", &[Some(2)])]),
+            [Fails, Alone]
+        );
+    }
+
+    #[test]
+    fn without_answers_nothing_is_proven() {
+        assert_eq!(
+            require(&[("a", &[None]), ("b", &[None])]),
+            [Unproven, Unproven]
+        );
+        assert_eq!(require(&[("a", &[]), ("b", &[])]), [Unproven, Unproven]);
+    }
+
+    #[test]
+    fn one_engine_is_alone() {
+        assert_eq!(require(&[("a", &[])]), [Alone]);
+    }
+
+    #[test]
+    fn a_refusal_tells_of_every_engine_and_of_the_way_out() {
+        let finding = |engine: &str, standing, reason: &str| Finding {
+            engine: engine.to_owned(),
+            standing,
+            reason: reason.to_owned(),
+            kind: None,
+            tried: Vec::new(),
+        };
+        let findings = vec![
+            finding("a", Differs, "differs from b: 1 against 2"),
+            finding("b", Differs, "differs from a: 2 against 1"),
+        ];
+        let verdict = Verdict {
+            findings,
+            joins: Ok(()),
+        };
+        let message = verdict.serving().expect_err("they differ").chain();
+        assert!(
+            message.contains("a: differs from b: 1 against 2"),
+            "{message}"
+        );
+        assert!(message.contains("model.toml"), "{message}");
+    }
+}

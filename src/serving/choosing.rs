@@ -1,0 +1,269 @@
+//! Chooses the engine and the threads that serve a model best, beside the requests: what agrees is measured with the
+//! shapes that requests bring, and the best takes over like a new version.
+//!
+//! A model serves from the start with the first engine that agreed; the choice comes soon after, and again when the
+//! requests have become others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::agreement;
+use super::deployment::{Deployment, Machinery, Running};
+use super::lane::Split;
+use super::measuring::{Way, measure};
+use super::registry::Registry;
+use super::usage::MainLoad;
+use crate::config::Aim;
+use crate::engine::{Model, ModelSource};
+use crate::error::{Result, guarded};
+use crate::telemetry::logging::milliseconds;
+use crate::tensor::sample::Sample;
+use crate::tensor::signature::CheckedInputs;
+
+/// How often the models are looked at.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So many requests of another size tell that a model is used otherwise than it was measured for.
+const REQUESTS_TO_TELL: u64 = 100;
+/// A model is measured again after this time at the soonest.
+const MEASURED_AGAIN: Duration = Duration::from_secs(5);
+/// A way must be so many times as fast as the one that serves to take its place.
+const WORTH_IT: f64 = 1.05;
+
+/// Measures what is live and swaps the best in, until the registry is gone.
+pub struct Chooser {
+    pub registry: Weak<Registry>,
+    pub machinery: Machinery,
+    measured: HashMap<(String, String), Measured>,
+}
+
+/// What a model was measured for.
+struct Measured {
+    /// Which power of two the rows fell under, if there had been requests.
+    class: Option<usize>,
+    at: Instant,
+}
+
+impl Chooser {
+    /// A chooser that has measured nothing yet.
+    pub fn new(registry: &Arc<Registry>, machinery: Machinery) -> Chooser {
+        Chooser {
+            registry: Arc::downgrade(registry),
+            machinery,
+            measured: HashMap::new(),
+        }
+    }
+
+    /// Blocks until the registry is gone.
+    pub fn run(mut self) {
+        while let Some(registry) = self.registry.upgrade() {
+            for deployment in registry.deployments() {
+                self.look_at(&registry, deployment);
+            }
+            drop(registry);
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn look_at(&mut self, registry: &Registry, deployment: Arc<Deployment>) {
+        let facts = &deployment.facts;
+        let key = (facts.model.clone(), facts.version.clone());
+        let main = deployment.usage.main_load();
+        let is_due = match (self.measured.get(&key), &main) {
+            (None, _) => true,
+            (Some(before), Some(main)) => {
+                before.class != Some(main.class)
+                    && main.requests >= REQUESTS_TO_TELL
+                    && before.at.elapsed() >= MEASURED_AGAIN
+            }
+            (Some(_), None) => false,
+        };
+        if !is_due {
+            return;
+        }
+        let class = main.as_ref().map(|main| main.class);
+        let chosen = guarded("while it was measured", || self.choose(&deployment, main));
+        let (model, version) = (facts.model.clone(), facts.version.clone());
+        match chosen {
+            Ok(Some(running)) => self.swap(registry, deployment, running),
+            Ok(None) => deployment.usage.restart(),
+            Err(error) => {
+                let reason = error.chain();
+                tracing::warn!(model, version, reason, "engines could not be measured");
+            }
+        }
+        let at = Instant::now();
+        self.measured.insert(key, Measured { class, at });
+    }
+
+    /// The best way to run the model, if it is another one than now.
+    fn choose(&self, deployment: &Deployment, main: Option<MainLoad>) -> Result<Option<Running>> {
+        let facts = &deployment.facts;
+        let started = Instant::now();
+        let ways = self.ways(deployment)?;
+        let Some(inputs) = inputs(deployment, main) else {
+            return Ok(None);
+        };
+        if ways.len() < 2 {
+            return Ok(None);
+        }
+        let seconds = measure(&ways, &inputs, facts.rules.aim, &self.machinery.budget);
+        let timed = ways.iter().zip(&seconds);
+        let timed: Vec<_> = timed
+            .filter_map(|(way, seconds)| Some((way, (*seconds)?)))
+            .collect();
+        let told: Vec<_> = timed
+            .iter()
+            .map(|(way, seconds)| tell(way, *seconds))
+            .collect();
+        tracing::info!(
+            model = facts.model,
+            version = facts.version,
+            rows = inputs.rows(),
+            measured = told.join(", "),
+            took_ms = milliseconds(started.elapsed()),
+            "engines measured"
+        );
+        let best = timed.iter().min_by(|one, other| one.1.total_cmp(&other.1));
+        let now = timed.iter().find(|(way, _)| {
+            way.engine == deployment.loaded.engine && way.split == deployment.split
+        });
+        let Some((best, seconds)) = best else {
+            return Ok(None);
+        };
+        let is_worth_it = now.is_none_or(|(_, now)| now / seconds > WORTH_IT);
+        let aim = match facts.rules.aim {
+            Aim::Throughput => "throughput",
+            Aim::Latency => "latency",
+        };
+        Ok(is_worth_it.then(|| Running {
+            engine: best.engine,
+            model: best.model.clone(),
+            why: format!(
+                "measured the best for {aim} with requests of {} rows: {}",
+                inputs.rows(),
+                told.join(", ")
+            ),
+            split: best.split,
+            took: started.elapsed(),
+        }))
+    }
+
+    /// Every way to run the model: with each engine that may, in each split of the threads. The one that serves now
+    /// comes first.
+    fn ways(&self, deployment: &Deployment) -> Result<Vec<Way>> {
+        let facts = &deployment.facts;
+        let own = (deployment.loaded.engine, deployment.model().clone());
+        let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
+        let source = ModelSource::read(&facts.path)?;
+        for finding in facts.verdict.serving()? {
+            let engine = self.machinery.engines.named(&finding.engine);
+            let Some(engine) = engine.filter(|engine| engine.name() != deployment.loaded.engine)
+            else {
+                continue;
+            };
+            match agreement::load(&**engine, &source, &mut Vec::new()) {
+                Ok(model) => models.push((engine.name(), model)),
+                Err(error) => {
+                    let (engine, reason) = (engine.name(), error.chain());
+                    tracing::info!(model = facts.model, engine, reason, "not measured");
+                }
+            }
+        }
+        let threads = self.machinery.budget.threads();
+        let ways = models.into_iter().flat_map(|(engine, model)| {
+            splits(threads, &*model).map(move |split| Way {
+                engine,
+                model: model.clone(),
+                split,
+            })
+        });
+        Ok(ways.collect())
+    }
+
+    fn swap(&self, registry: &Registry, old: Arc<Deployment>, running: Running) {
+        let facts = old.facts.clone();
+        let (model, version) = (facts.model.clone(), facts.version.clone());
+        let new = match Deployment::start(&self.machinery, facts, running) {
+            Ok(new) => Arc::new(new),
+            Err(error) => {
+                let reason = error.chain();
+                tracing::warn!(
+                    model,
+                    version,
+                    reason,
+                    "the better engine could not be started"
+                );
+                return;
+            }
+        };
+        if !registry.replace(&old, new.clone()) {
+            return;
+        }
+        let metrics = &self.machinery.metrics;
+        metrics.unset_model_engine(&model, &version, &old.loaded);
+        metrics.set_model_loaded(&model, &version, &new.loaded);
+        tracing::info!(
+            model,
+            version,
+            engine = new.loaded.engine,
+            workers = new.split.workers,
+            threads = new.split.threads,
+            instead_of = old.loaded.engine,
+            why = new.why,
+            "engine swapped in"
+        );
+        wait_until_idle(old);
+    }
+}
+
+/// Waits until no request holds the old deployment any more, so that it is not dropped, and its threads not waited for,
+/// where a request is answered.
+fn wait_until_idle(mut deployment: Arc<Deployment>) {
+    loop {
+        match Arc::try_unwrap(deployment) {
+            Ok(_) => return,
+            Err(shared) => deployment = shared,
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// How the threads may be shared out: a worker each, or all of them for one run at a time.
+fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
+    let each = Split {
+        workers: threads,
+        threads: 1,
+    };
+    let together = Split {
+        workers: 1,
+        threads,
+    };
+    let splits_runs = threads > 1 && model.splits_runs();
+    std::iter::once(each).chain(splits_runs.then_some(together))
+}
+
+/// Made-up inputs in the shapes that are used, else in those that the model was seen to run.
+fn inputs(deployment: &Deployment, main: Option<MainLoad>) -> Option<CheckedInputs> {
+    let signature = deployment.signature();
+    let model = deployment.model();
+    let sample = Sample {
+        seed: 1,
+        ..model.sample()?
+    };
+    let runs = |inputs: &CheckedInputs| {
+        guarded("while it was tried", || model.session(1)?.run(inputs)).is_ok()
+    };
+    let used = main.and_then(|main| sample.inputs_shaped(signature, &main.shapes).ok());
+    used.filter(runs).or_else(|| sample.inputs(signature).ok())
+}
+
+fn tell(way: &Way, seconds: f64) -> String {
+    let Way { engine, split, .. } = way;
+    let threads = match split.threads {
+        1 => String::new(),
+        threads => format!(" on {threads} threads"),
+    };
+    format!("{engine}{threads} {:.3} ms", seconds * 1e3)
+}

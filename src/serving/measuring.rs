@@ -1,0 +1,151 @@
+//! Measures ways of running a model against each other, side by side, so that what the machine does meanwhile hits all
+//! of them alike. It takes its turn in the compute budget like everybody else.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::budget::ComputeBudget;
+use super::lane::Split;
+use crate::config::Aim;
+use crate::engine::{Model, STACK_BYTES, Session};
+use crate::error::{Error, Result, guarded};
+use crate::tensor::signature::CheckedInputs;
+
+/// So many rounds at least, one that is not counted before them.
+const LEAST_ROUNDS: usize = 5;
+/// When there have been these, it goes on while it has taken less than the time below.
+const MEASURED_FOR: Duration = Duration::from_millis(500);
+/// Past this the measuring ends, as soon as there is anything to compare.
+const ENOUGH: Duration = Duration::from_secs(20);
+/// A way's part of a round takes at least this long: shorter runs are repeated.
+const LEAST_PART: Duration = Duration::from_micros(500);
+/// The longest pause after a round, which is as long as the round was: requests come first.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A way of running a model: by an engine, spread over threads like this.
+#[derive(Clone)]
+pub struct Way {
+    pub engine: &'static str,
+    pub model: Arc<dyn Model>,
+    pub split: Split,
+}
+
+/// The seconds that each way takes for one request, in the ways' order: with every worker busy for
+/// [`Aim::Throughput`], a request's share of the time; alone for [`Aim::Latency`]. A way that fails has none.
+pub fn measure(
+    ways: &[Way],
+    inputs: &CheckedInputs,
+    aim: Aim,
+    budget: &ComputeBudget,
+) -> Vec<Option<f64>> {
+    let began = Instant::now();
+    let mut runners: Vec<Option<Runner>> = ways
+        .iter()
+        .map(|way| Runner::new(way, aim, inputs).ok())
+        .collect();
+    for round in 0.. {
+        let counted = round - 1;
+        let is_long = began.elapsed() > MEASURED_FOR && counted >= LEAST_ROUNDS as i32;
+        if is_long || (began.elapsed() > ENOUGH && counted > 0) {
+            break;
+        }
+        let round_began = Instant::now();
+        for runner in &mut runners {
+            let Some(running) = runner else { continue };
+            let _permit = budget.acquire(running.threads);
+            match running.run(inputs) {
+                Ok(seconds) if round > 0 => running.seconds.push(seconds),
+                Ok(_) => {}
+                Err(_) => *runner = None,
+            }
+        }
+        thread::sleep(round_began.elapsed().min(LONGEST_PAUSE));
+    }
+    runners
+        .into_iter()
+        .map(|runner| median(runner?.seconds))
+        .collect()
+}
+
+fn median(mut seconds: Vec<f64>) -> Option<f64> {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied()
+}
+
+/// One way, ready to run.
+struct Runner {
+    sessions: Vec<Box<dyn Session>>,
+    /// How many threads it takes.
+    threads: usize,
+    /// How often each session runs in a round.
+    repeats: u32,
+    /// A request's time in each round.
+    seconds: Vec<f64>,
+}
+
+impl Runner {
+    fn new(way: &Way, aim: Aim, inputs: &CheckedInputs) -> Result<Runner> {
+        let Way { model, split, .. } = way;
+        let workers = match aim {
+            Aim::Throughput => split.workers,
+            Aim::Latency => 1,
+        };
+        guarded("while it was measured", || {
+            let sessions = (0..workers).map(|_| model.session(split.threads));
+            let mut sessions = sessions.collect::<Result<Vec<_>>>()?;
+            // The first run may prepare something for these shapes.
+            sessions[0].run(inputs)?;
+            let started = Instant::now();
+            sessions[0].run(inputs)?;
+            let one = started.elapsed().max(Duration::from_nanos(100));
+            let repeats = LEAST_PART.as_nanos().div_ceil(one.as_nanos());
+            Ok(Runner {
+                sessions,
+                threads: workers * split.threads,
+                repeats: u32::try_from(repeats).unwrap_or(1),
+                seconds: Vec::new(),
+            })
+        })
+    }
+
+    /// Runs every session at once; the seconds that a request takes then.
+    fn run(&mut self, inputs: &CheckedInputs) -> Result<f64> {
+        let repeats = self.repeats;
+        if let [session] = &mut self.sessions[..] {
+            return time(&mut **session, inputs, repeats);
+        }
+        let start = Barrier::new(self.sessions.len());
+        let times: Vec<Result<f64>> = thread::scope(|scope| {
+            let timed = self.sessions.iter_mut().map(|session| {
+                let run = || {
+                    start.wait();
+                    time(&mut **session, inputs, repeats)
+                };
+                thread::Builder::new()
+                    .stack_size(STACK_BYTES)
+                    .spawn_scoped(scope, run)
+            });
+            let threads: Vec<_> = timed.collect();
+            let lost = || Error::internal("a measuring thread was lost");
+            let join = |thread: std::io::Result<thread::ScopedJoinHandle<'_, Result<f64>>>| {
+                let joined = thread.map_err(|_| lost())?.join();
+                joined.unwrap_or_else(|_| Err(lost()))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        let rates = times.into_iter().map(|time| Ok(1.0 / time?));
+        Ok(1.0 / rates.sum::<Result<f64>>()?)
+    }
+}
+
+/// The seconds of one run, of so many.
+fn time(session: &mut dyn Session, inputs: &CheckedInputs, repeats: u32) -> Result<f64> {
+    guarded("while it was measured", || {
+        let started = Instant::now();
+        for _ in 0..repeats {
+            session.run(inputs)?;
+        }
+        Ok(started.elapsed().as_secs_f64() / f64::from(repeats))
+    })
+}
