@@ -1,7 +1,88 @@
 //! The ONNX Runtime engine: its library is looked for when onnxd starts, and done without where there is none.
+//!
+//! `library` finds the file, `runtime` opens it once for the process, `zipmap` rewrites what no protocol carries, `model`
+//! keeps a model's sessions, `shared` lets all workers run one of them, `convert` is for tensors, `message` for reasons.
 
+mod convert;
+mod library;
+mod message;
+mod model;
+mod runtime;
+mod shared;
+mod zipmap;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+pub use self::library::Library;
+use self::model::OnnxRuntimeModel;
+use self::runtime::Runtime;
+use super::{Attempt, Engine, Model, ModelSource};
 use crate::config::LibraryPath;
+use crate::error::{Error, Result, guarded};
 
-pub fn find(_: &LibraryPath) -> Option<super::tract::TractEngine> {
-    None
+/// Loads models with ONNX Runtime.
+#[derive(Clone)]
+pub struct OnnxRuntimeEngine {
+    library: Library,
+    opened: Arc<OnceLock<Result<Runtime, String>>>,
+}
+
+impl OnnxRuntimeEngine {
+    /// An engine that opens the library with the first model that it loads.
+    pub fn new(library: Library) -> OnnxRuntimeEngine {
+        OnnxRuntimeEngine {
+            library,
+            opened: Arc::default(),
+        }
+    }
+
+    /// Which library it is, or why there is none. Nothing is opened for the answer.
+    pub fn presence(&self) -> Result<PathBuf, String> {
+        match self.opened.get() {
+            Some(Ok(runtime)) => Ok(runtime.path().to_owned()),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => self.library.find(),
+        }
+    }
+
+    fn runtime(&self) -> Result<&Runtime> {
+        let open = || self.library.find().and_then(|path| Runtime::open(&path));
+        let opened = self.opened.get_or_init(open);
+        opened
+            .as_ref()
+            .map_err(|reason| Error::unavailable(reason.clone()))
+    }
+}
+
+/// The engine, unless there is no library in the usual places or the setting says that it is not wanted.
+pub fn find(path: &LibraryPath) -> Option<OnnxRuntimeEngine> {
+    let engine = match path {
+        LibraryPath::Off => return None,
+        LibraryPath::Usual => OnnxRuntimeEngine::new(Library::Standard),
+        LibraryPath::At(path) => OnnxRuntimeEngine::new(Library::At(path.clone())),
+    };
+    let is_wanted = matches!(path, LibraryPath::At(_));
+    (is_wanted || engine.presence().is_ok()).then_some(engine)
+}
+
+impl Engine for OnnxRuntimeEngine {
+    fn name(&self) -> &'static str {
+        "onnxruntime"
+    }
+
+    fn load(&self, source: &ModelSource, tried: &mut Vec<Attempt>) -> Result<Arc<dyn Model>> {
+        let runtime = self.runtime()?;
+        let load = || OnnxRuntimeModel::load(runtime.clone(), source);
+        let loaded = guarded("while loading", load);
+        let outcome = match &loaded {
+            Ok(model) => Ok(model.seen()),
+            Err(error) => Err(error.chain()),
+        };
+        tried.push(Attempt {
+            what: "one session for every shape".to_owned(),
+            outcome,
+        });
+        Ok(Arc::new(loaded?))
+    }
 }
