@@ -33,8 +33,8 @@ const WORTH_IT: f64 = 1.05;
 
 /// Measures what is live and swaps the best in, until the registry is gone.
 pub struct Chooser {
-    pub registry: Weak<Registry>,
-    pub machinery: Machinery,
+    registry: Weak<Registry>,
+    machinery: Machinery,
     measured: HashMap<(String, String), Measured>,
 }
 
@@ -57,13 +57,20 @@ impl Chooser {
 
     /// Blocks until the registry is gone.
     pub fn run(mut self) {
-        while let Some(registry) = self.registry.upgrade() {
-            for deployment in registry.deployments() {
-                self.look_at(&registry, deployment);
-            }
-            drop(registry);
+        while self.round() {
             thread::sleep(PAUSE);
         }
+    }
+
+    /// Looks at every model once; false once the registry is gone.
+    pub fn round(&mut self) -> bool {
+        let Some(registry) = self.registry.upgrade() else {
+            return false;
+        };
+        for deployment in registry.deployments() {
+            self.look_at(&registry, deployment);
+        }
+        true
     }
 
     fn look_at(&mut self, registry: &Registry, deployment: Arc<Deployment>) {
