@@ -22,20 +22,37 @@ use crate::telemetry::logging::milliseconds;
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::CheckedInputs;
 
-/// How often the models are looked at.
-const PAUSE: Duration = Duration::from_millis(250);
 /// So many requests of another size tell that a model is used otherwise than it was measured for.
 const REQUESTS_TO_TELL: u64 = 100;
-/// A model is measured again after this time at the soonest.
-const MEASURED_AGAIN: Duration = Duration::from_secs(5);
 /// A way must be so many times as fast as the one that serves to take its place.
 const WORTH_IT: f64 = 1.05;
 
+/// When models are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// The pause after every look at all of them.
+    pub pause: Duration,
+    /// A model is measured again after this time at the soonest.
+    pub measured_again: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Intervals {
+        Intervals {
+            pause: Duration::from_millis(250),
+            measured_again: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Measures what is live and swaps the best in, until the registry is gone.
 pub struct Chooser {
-    pub registry: Weak<Registry>,
-    pub machinery: Machinery,
+    registry: Weak<Registry>,
+    machinery: Machinery,
+    intervals: Intervals,
     measured: HashMap<(String, String), Measured>,
+    /// What was replaced and still has requests.
+    retiring: Vec<Arc<Deployment>>,
 }
 
 /// What a model was measured for.
@@ -47,11 +64,13 @@ struct Measured {
 
 impl Chooser {
     /// A chooser that has measured nothing yet.
-    pub fn new(registry: &Arc<Registry>, machinery: Machinery) -> Chooser {
+    pub fn new(registry: &Arc<Registry>, machinery: Machinery, intervals: Intervals) -> Chooser {
         Chooser {
             registry: Arc::downgrade(registry),
             machinery,
+            intervals,
             measured: HashMap::new(),
+            retiring: Vec::new(),
         }
     }
 
@@ -62,8 +81,18 @@ impl Chooser {
                 self.look_at(&registry, deployment);
             }
             drop(registry);
-            thread::sleep(PAUSE);
+            self.retire();
+            thread::sleep(self.intervals.pause);
         }
+    }
+
+    /// Drops what was replaced once no request holds it any more, so that its threads are not waited for where a
+    /// request is answered.
+    fn retire(&mut self) {
+        let retiring = std::mem::take(&mut self.retiring);
+        // An error is a deployment that is still held.
+        let held = retiring.into_iter().map(Arc::try_unwrap);
+        self.retiring = held.filter_map(Result::err).collect();
     }
 
     fn look_at(&mut self, registry: &Registry, deployment: Arc<Deployment>) {
@@ -75,7 +104,7 @@ impl Chooser {
             (Some(before), Some(main)) => {
                 before.class != Some(main.class)
                     && main.requests >= REQUESTS_TO_TELL
-                    && before.at.elapsed() >= MEASURED_AGAIN
+                    && before.at.elapsed() >= self.intervals.measured_again
             }
             (Some(_), None) => false,
         };
@@ -182,7 +211,7 @@ impl Chooser {
         Ok(ways.collect())
     }
 
-    fn swap(&self, registry: &Registry, old: Arc<Deployment>, running: Running) {
+    fn swap(&mut self, registry: &Registry, old: Arc<Deployment>, running: Running) {
         let facts = old.facts.clone();
         let (model, version) = (facts.model.clone(), facts.version.clone());
         let new = match Deployment::start(&self.machinery, facts, running) {
@@ -214,19 +243,7 @@ impl Chooser {
             why = new.why,
             "engine swapped in"
         );
-        wait_until_idle(old);
-    }
-}
-
-/// Waits until no request holds the old deployment any more, so that it is not dropped, and its threads not waited for,
-/// where a request is answered.
-fn wait_until_idle(mut deployment: Arc<Deployment>) {
-    loop {
-        match Arc::try_unwrap(deployment) {
-            Ok(_) => return,
-            Err(shared) => deployment = shared,
-        }
-        thread::sleep(PAUSE);
+        self.retiring.push(old);
     }
 }
 
