@@ -221,6 +221,9 @@ fn comparison(source: &ModelSource) -> Comparison {
 }
 
 fn compare_values(one: &[Tensor], other: &[Tensor], precision: Precision) -> Result<f64, String> {
+    if one.len() != other.len() {
+        return Err(format!("{} outputs against {}", one.len(), other.len()));
+    }
     let mut largest = 0f64;
     for (at, (one, other)) in one.iter().zip(other).enumerate() {
         let found = distance(one, other).map_err(|how| format!("output {at}: {how}"))?;
