@@ -179,17 +179,15 @@ impl Chooser {
         }))
     }
 
-    /// Every way to run the model: with each engine that may, in each split of the threads. The one that serves now
-    /// comes first.
+    /// Every way to run the model: with each engine that answers alike, in each split of the threads. The engine that
+    /// serves now comes first.
     fn ways(&self, deployment: &Deployment) -> Result<Vec<Way>> {
         let facts = &deployment.facts;
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let source = ModelSource::read(&facts.path)?;
-        for finding in facts.verdict.serving()? {
-            let engine = self.machinery.engines.named(&finding.engine);
-            let Some(engine) = engine.filter(|engine| engine.name() != deployment.loaded.engine)
-            else {
+        for name in facts.verdict.like(deployment.loaded.engine) {
+            let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
             };
             match agreement::load(&**engine, &source, &mut Vec::new()) {
