@@ -17,7 +17,7 @@ use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::Engines;
 use onnxd::serving::budget::ComputeBudget;
-use onnxd::serving::choosing::Chooser;
+use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
@@ -118,7 +118,7 @@ fn compare(runtime: &Runtime, all: &Engines, file: &Path, shares: &mut Vec<f64>)
             &auto.deployment().expect("it is served"),
             &inputs,
         ));
-        Chooser::new(&auto.registry, auto.machinery.clone()).round();
+        Chooser::new(&auto.registry, auto.machinery.clone(), Intervals::default()).round();
         let systems: Vec<_> = alone.iter().chain([&auto]).map(Live::deployment).collect();
         let mut rates = vec![Vec::new(); systems.len()];
         let mut round_shares = Vec::new();

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::http::{self, App, connections};
 use crate::service::{Service, ServiceSettings};
 use crate::serving::budget::ComputeBudget;
-use crate::serving::choosing::Chooser;
+use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
@@ -41,6 +41,7 @@ pub struct Server {
     metrics: Metrics,
     registry: Arc<Registry>,
     onnxruntime: LibraryPath,
+    intervals: Intervals,
     control: ShutdownControl,
     drain_delay: Duration,
     request_timeout: Duration,
@@ -113,6 +114,7 @@ impl Server {
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
+            intervals: Intervals::default(),
             control,
             drain_delay,
             request_timeout,
@@ -123,6 +125,11 @@ impl Server {
     pub fn with_trial(mut self, program: PathBuf) -> Server {
         self.reconciler.machinery.trial = Some(Trial::new(program, self.onnxruntime.clone()));
         self
+    }
+
+    /// The same server, which measures its models at other times.
+    pub fn with_intervals(self, intervals: Intervals) -> Server {
+        Server { intervals, ..self }
     }
 
     /// The address that it listens on.
@@ -148,13 +155,14 @@ impl Server {
             reconciler,
             metrics,
             registry,
+            intervals,
             control,
             ..
         } = self;
         let shutdown = control.watch();
         let mut serving = tokio::spawn(connections::serve(listener, router, shutdown));
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
-        let chooser = Chooser::new(&registry, reconciler.machinery.clone());
+        let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run())?;
         spawn_thread("chooser", move || chooser.run())?;
         let stop = tokio::select! {

@@ -97,7 +97,13 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
         }
     }
     drop(say);
-    let answers = gather(&heard, engines.len(), rules.patience, |_| true);
+    // One that fails at once says nothing of how long the others need.
+    let answers = gather(
+        &heard,
+        engines.len(),
+        rules.patience,
+        |answers: &Answers| cases.is_empty() || answers.iter().any(Result::is_ok),
+    );
     let mut testimonies = Vec::new();
     for (engine, answers) in engines.iter().zip(answers) {
         let name = engine.name();
@@ -238,6 +244,9 @@ fn comparison(source: &ModelSource) -> Comparison {
 }
 
 fn compare_values(one: &[Tensor], other: &[Tensor], precision: Precision) -> Result<f64, String> {
+    if one.len() != other.len() {
+        return Err(format!("{} outputs against {}", one.len(), other.len()));
+    }
     let mut largest = 0f64;
     for (at, (one, other)) in one.iter().zip(other).enumerate() {
         let found = distance(one, other).map_err(|how| format!("output {at}: {how}"))?;

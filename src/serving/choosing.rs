@@ -22,20 +22,37 @@ use crate::telemetry::logging::milliseconds;
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::CheckedInputs;
 
-/// How often the models are looked at.
-const PAUSE: Duration = Duration::from_millis(250);
 /// So many requests of another size tell that a model is used otherwise than it was measured for.
 const REQUESTS_TO_TELL: u64 = 100;
-/// A model is measured again after this time at the soonest.
-const MEASURED_AGAIN: Duration = Duration::from_secs(5);
 /// A way must be so many times as fast as the one that serves to take its place.
 const WORTH_IT: f64 = 1.05;
+
+/// When models are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// The pause after every look at all of them.
+    pub pause: Duration,
+    /// A model is measured again after this time at the soonest.
+    pub measured_again: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Intervals {
+        Intervals {
+            pause: Duration::from_millis(250),
+            measured_again: Duration::from_secs(5),
+        }
+    }
+}
 
 /// Measures what is live and swaps the best in, until the registry is gone.
 pub struct Chooser {
     registry: Weak<Registry>,
     machinery: Machinery,
+    intervals: Intervals,
     measured: HashMap<(String, String), Measured>,
+    /// What was replaced and still has requests.
+    retiring: Vec<Arc<Deployment>>,
 }
 
 /// What a model was measured for.
@@ -47,18 +64,20 @@ struct Measured {
 
 impl Chooser {
     /// A chooser that has measured nothing yet.
-    pub fn new(registry: &Arc<Registry>, machinery: Machinery) -> Chooser {
+    pub fn new(registry: &Arc<Registry>, machinery: Machinery, intervals: Intervals) -> Chooser {
         Chooser {
             registry: Arc::downgrade(registry),
             machinery,
+            intervals,
             measured: HashMap::new(),
+            retiring: Vec::new(),
         }
     }
 
     /// Blocks until the registry is gone.
     pub fn run(mut self) {
         while self.round() {
-            thread::sleep(PAUSE);
+            thread::sleep(self.intervals.pause);
         }
     }
 
@@ -70,7 +89,17 @@ impl Chooser {
         for deployment in registry.deployments() {
             self.look_at(&registry, deployment);
         }
+        self.retire();
         true
+    }
+
+    /// Drops what was replaced once no request holds it any more, so that its threads are not waited for where a
+    /// request is answered.
+    fn retire(&mut self) {
+        let retiring = std::mem::take(&mut self.retiring);
+        // An error is a deployment that is still held.
+        let held = retiring.into_iter().map(Arc::try_unwrap);
+        self.retiring = held.filter_map(Result::err).collect();
     }
 
     fn look_at(&mut self, registry: &Registry, deployment: Arc<Deployment>) {
@@ -82,7 +111,7 @@ impl Chooser {
             (Some(before), Some(main)) => {
                 before.class != Some(main.class)
                     && main.requests >= REQUESTS_TO_TELL
-                    && before.at.elapsed() >= MEASURED_AGAIN
+                    && before.at.elapsed() >= self.intervals.measured_again
             }
             (Some(_), None) => false,
         };
@@ -157,17 +186,15 @@ impl Chooser {
         }))
     }
 
-    /// Every way to run the model: with each engine that may, in each split of the threads. The one that serves now
-    /// comes first.
+    /// Every way to run the model: with each engine that answers alike, in each split of the threads. The engine that
+    /// serves now comes first.
     fn ways(&self, deployment: &Deployment) -> Result<Vec<Way>> {
         let facts = &deployment.facts;
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let source = ModelSource::read(&facts.path)?;
-        for finding in facts.verdict.serving()? {
-            let engine = self.machinery.engines.named(&finding.engine);
-            let Some(engine) = engine.filter(|engine| engine.name() != deployment.loaded.engine)
-            else {
+        for name in facts.verdict.like(deployment.loaded.engine) {
+            let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
             };
             match agreement::load(&**engine, &source, &mut Vec::new()) {
@@ -189,7 +216,7 @@ impl Chooser {
         Ok(ways.collect())
     }
 
-    fn swap(&self, registry: &Registry, old: Arc<Deployment>, running: Running) {
+    fn swap(&mut self, registry: &Registry, old: Arc<Deployment>, running: Running) {
         let facts = old.facts.clone();
         let (model, version) = (facts.model.clone(), facts.version.clone());
         let new = match Deployment::start(&self.machinery, facts, running) {
@@ -221,19 +248,7 @@ impl Chooser {
             why = new.why,
             "engine swapped in"
         );
-        wait_until_idle(old);
-    }
-}
-
-/// Waits until no request holds the old deployment any more, so that it is not dropped, and its threads not waited for,
-/// where a request is answered.
-fn wait_until_idle(mut deployment: Arc<Deployment>) {
-    loop {
-        match Arc::try_unwrap(deployment) {
-            Ok(_) => return,
-            Err(shared) => deployment = shared,
-        }
-        thread::sleep(PAUSE);
+        self.retiring.push(old);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A model whose every first dimension is dynamic may still mix its rows, as a matrix product of two inputs does.
 
 use crate::engine::{Model, Session};
-use crate::error::Result;
+use crate::error::{Result, guarded};
 use crate::tensor::difference;
 use crate::tensor::sample::Sample;
 use crate::tensor::shape::Shape;
@@ -18,7 +18,8 @@ pub fn prove(model: &dyn Model) -> Result<(), String> {
     let sample = model
         .sample()
         .ok_or("no made-up request runs, so nothing could be proven")?;
-    compare(model, sample).map_err(|error| error.chain())?
+    let compare = || compare(model, sample);
+    guarded("while it was tried", compare).map_err(|error| error.chain())?
 }
 
 fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {

@@ -102,6 +102,18 @@ impl Verdict {
         Ok(serving)
     }
 
+    /// The other engines that were seen to answer like this one, so that one may take the other's place unnoticed.
+    pub fn like(&self, engine: &str) -> Vec<&str> {
+        let agrees = |finding: &&Finding| finding.standing == Standing::Agrees;
+        let agreeing = self.findings.iter().filter(agrees);
+        let mut names: Vec<_> = agreeing.map(|finding| finding.engine.as_str()).collect();
+        match names.iter().position(|name| *name == engine) {
+            Some(at) => drop(names.remove(at)),
+            None => names.clear(),
+        }
+        names
+    }
+
     /// The finding of this engine.
     pub fn finding(&self, engine: &str) -> Option<&Finding> {
         self.findings
@@ -417,23 +429,35 @@ mod tests {
         assert_eq!(require(&[("a", &[])]), [Alone]);
     }
 
-    #[test]
-    fn a_refusal_tells_of_every_engine_and_of_the_way_out() {
-        let finding = |engine: &str, standing, reason: &str| Finding {
-            engine: engine.to_owned(),
-            standing,
-            reason: reason.to_owned(),
+    fn verdict(findings: &[(&str, Standing, &str)]) -> Verdict {
+        let finding = |(engine, standing, reason): &(&str, Standing, &str)| Finding {
+            engine: (*engine).to_owned(),
+            standing: *standing,
+            reason: (*reason).to_owned(),
             kind: None,
             tried: Vec::new(),
         };
-        let findings = vec![
-            finding("a", Differs, "differs from b: 1 against 2"),
-            finding("b", Differs, "differs from a: 2 against 1"),
-        ];
-        let verdict = Verdict {
-            findings,
+        Verdict {
+            findings: findings.iter().map(finding).collect(),
             joins: Ok(()),
-        };
+        }
+    }
+
+    #[test]
+    fn only_what_agrees_may_take_anothers_place() {
+        let agreed = verdict(&[("a", Agrees, ""), ("b", Differs, ""), ("c", Agrees, "")]);
+        assert_eq!(agreed.like("a"), ["c"]);
+        assert!(agreed.like("b").is_empty());
+        let disputed = verdict(&[("a", Disputed, ""), ("b", Disputed, "")]);
+        assert!(disputed.like("a").is_empty());
+    }
+
+    #[test]
+    fn a_refusal_tells_of_every_engine_and_of_the_way_out() {
+        let verdict = verdict(&[
+            ("a", Differs, "differs from b: 1 against 2"),
+            ("b", Differs, "differs from a: 2 against 1"),
+        ]);
         let message = verdict.serving().expect_err("they differ").chain();
         assert!(
             message.contains("a: differs from b: 1 against 2"),
