@@ -5,6 +5,7 @@ use std::process::{self, ExitCode};
 use std::{io, thread};
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::finish;
 use crate::allocator;
@@ -13,7 +14,10 @@ use crate::engine::{Engine, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
 use crate::serving::joining;
 use crate::serving::trial;
-use crate::telemetry::process::peak_bytes;
+use crate::telemetry::process::{data_bytes, peak_bytes};
+
+/// What may be taken beside the bytes that are asked for: the stacks of this command's threads, and the data of libraries.
+const BESIDES_BYTES: u64 = STACK_BYTES as u64 + (64 << 20);
 
 /// Load a model as the server does, and end.
 #[derive(Debug, Args)]
@@ -29,7 +33,7 @@ impl TryLoad {
     /// Loads the model; the exit code says whether that can be done.
     pub fn run(self) -> ExitCode {
         if let Some(bytes) = self.memory {
-            allocator::set_limit(bytes);
+            bound_memory(bytes);
         }
         // Where no thread can be had, the trial is as good without.
         let _ = thread::Builder::new().spawn(end_with_the_server);
@@ -56,6 +60,19 @@ impl TryLoad {
         }
         finish(loaded)
     }
+}
+
+/// Bounds what our allocator gives out, which can tell that it has refused something, and whatever a library takes past
+/// it, by the kernel.
+fn bound_memory(bytes: usize) {
+    allocator::set_limit(bytes);
+    let most = data_bytes().map(|held| held + bytes as u64 + BESIDES_BYTES);
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    // Where the kernel has no such limit, what our allocator gives out is bounded all the same.
+    let _ = setrlimit(Resource::Data, limit);
 }
 
 /// Waits for the end of standard input, which comes when the server's end does, however it ended.

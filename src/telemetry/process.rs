@@ -49,6 +49,12 @@ pub fn peak_bytes() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
+/// The bytes of address space that can be written to and are the process's own, stacks and what is only set aside
+/// included: what `RLIMIT_DATA` counts.
+pub fn data_bytes() -> Option<u64> {
+    kilobytes("/proc/self/status", "VmData:")
+}
+
 fn meminfo(field: &str) -> Option<u64> {
     kilobytes("/proc/meminfo", field)
 }
