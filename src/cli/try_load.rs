@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::finish;
 use crate::allocator;
@@ -17,7 +18,11 @@ use crate::serving::agreement::verdict::Verdict;
 use crate::serving::agreement::{Rules, examine};
 use crate::serving::trial::{Job, Report};
 use crate::telemetry::metrics::PlanCacheMetrics;
-use crate::telemetry::process::{peak_bytes, reset_peak};
+use crate::telemetry::process::{data_bytes, peak_bytes, reset_peak};
+
+/// What may be taken beside the bytes that are asked for: the stacks of the threads on which engines load, and the data
+/// of libraries.
+const BESIDES_BYTES: u64 = 4 * STACK_BYTES as u64 + (64 << 20);
 
 /// A process that has held more than this keeps some of it, and is not used again.
 const MOST_KEPT_BYTES: u64 = 256 << 20;
@@ -67,7 +72,7 @@ impl TryLoad {
 
 fn examine_one(engines: &Engines, job: &Job) -> Report {
     if let Some(bytes) = job.memory.and_then(|bytes| usize::try_from(bytes).ok()) {
-        allocator::set_limit(bytes);
+        bound_memory(bytes);
     }
     reset_peak();
     let verdict = guarded("while it was tried", || judge(engines, job)).ok();
@@ -101,4 +106,17 @@ fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
     };
     let examined = examine(&Engines::of(wanted.cloned()), &source, rules)?;
     Ok((examined.verdict, examined.was_given_up))
+}
+
+/// Bounds what our allocator gives out, which can tell that it has refused something, and whatever a library takes past
+/// it, by the kernel.
+fn bound_memory(bytes: usize) {
+    allocator::set_limit(bytes);
+    let limit = Rlimit {
+        current: data_bytes().map(|held| held + bytes as u64 + BESIDES_BYTES),
+        // The next model may take as much again.
+        maximum: None,
+    };
+    // Where the kernel has no such limit, what our allocator gives out is bounded all the same.
+    let _ = setrlimit(Resource::Data, limit);
 }

@@ -55,6 +55,12 @@ pub fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
+/// The bytes of address space that can be written to and are the process's own, stacks and what is only set aside
+/// included: what `RLIMIT_DATA` counts.
+pub fn data_bytes() -> Option<u64> {
+    kilobytes("/proc/self/status", "VmData:")
+}
+
 fn meminfo(field: &str) -> Option<u64> {
     kilobytes("/proc/meminfo", field)
 }
