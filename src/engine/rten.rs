@@ -1,13 +1,15 @@
 //! The rten engine: pure Rust, with control flow and dynamic shapes.
 //!
 //! rten computes in f32, i32, i8 and u8 alone; whatever else a file declares it takes for one of these without a word.
-//! `types` refuses a graph where that shows, `known_wrong` what rten answers wrongly for other reasons, `convert`
-//! brings requests and answers over the border, `external` reads weights that are in files of their own.
+//! `flow` follows the values through a graph and refuses it where that shows (`facts` is what it knows of them),
+//! `known_wrong` has the operators that rten answers wrongly for other reasons, `convert` brings requests and answers
+//! over the border, `external` reads weights that are in files of their own.
 
 mod convert;
 mod external;
+mod facts;
+mod flow;
 mod known_wrong;
-mod types;
 
 use std::sync::Arc;
 
@@ -57,7 +59,7 @@ fn load(source: &ModelSource) -> Result<RtenModel> {
         .iter()
         .chain(&signature.outputs)
         .try_for_each(convert::refuse_type)?;
-    known_wrong::refuse(source)?;
+    flow::refuse(source)?;
     let read = || {
         let mut options = ModelOptions::with_all_ops();
         for (location, data) in external::read(source)? {

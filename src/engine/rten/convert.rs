@@ -143,15 +143,21 @@ fn parts<T: Clone>(tensor: RtenTensor<T>) -> Result<(Shape, Vec<T>)> {
     Ok((shape, tensor.into_data()))
 }
 
+/// Numbers in the declared width. The ends of 32 bits are where rten puts whatever does not fit, so that they are not
+/// believed.
 fn widened<T: Element + TryFrom<i32>>(
     spec: &TensorSpec,
     shape: Shape,
     numbers: &[i32],
 ) -> Result<Tensor> {
-    let numbers = numbers
-        .iter()
-        .map(|number| T::try_from(*number).map_err(|_| unexpected(spec)));
-    Tensor::from_vec(shape, numbers.collect::<Result<_>>()?)
+    let widen = |number: &i32| match number {
+        &i32::MIN | &i32::MAX => Err(Error::unimplemented(format!(
+            "output '{}' has a number that may not fit 32 bits, in which the engine rten, which serves this model, computes whole numbers",
+            spec.name
+        ))),
+        number => T::try_from(*number).map_err(|_| unexpected(spec)),
+    };
+    Tensor::from_vec(shape, numbers.iter().map(widen).collect::<Result<_>>()?)
 }
 
 fn unexpected(spec: &TensorSpec) -> Error {
