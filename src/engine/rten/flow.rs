@@ -3,11 +3,8 @@
 
 use std::collections::HashMap;
 
-use prost::Message;
-
 use super::facts::{Fact, Reach, attribute, element::*, integer, subgraph};
 use super::known_wrong;
-use crate::engine::ModelSource;
 use crate::engine::onnx::operator;
 use crate::engine::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
@@ -91,25 +88,29 @@ fn entry<'a>(table: &[(&str, &'a [usize])], operator: &str) -> Option<&'a [usize
         .map(|(_, inputs)| *inputs)
 }
 
-/// Fails for the first node that rten answers wrongly.
-pub fn refuse(source: &ModelSource) -> Result<()> {
-    let model = ModelProto::decode(source.bytes.clone())
-        .map_err(|error| Error::invalid("the file is not an ONNX model").with_source(error))?;
-    let opset = source
-        .file
-        .opsets
-        .get("ai.onnx")
-        .copied()
-        .unwrap_or_default();
+/// What holds of a graph if a value has so many dimensions, which only a run can tell.
+pub struct Condition {
+    /// The value.
+    pub value: String,
+    /// The axis that must be its last one.
+    pub axis: i64,
+    /// What is wrong otherwise.
+    pub refusal: Error,
+}
+
+/// Fails for the first node that rten answers wrongly; tells what is yet to be seen in a run.
+pub fn refuse(model: &ModelProto, opset: i64) -> Result<Vec<Condition>> {
     let Some(graph) = &model.graph else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let mut walk = Walk {
         opset,
         scopes: Vec::new(),
+        conditions: Vec::new(),
     };
     let inputs = graph.input.iter().map(Fact::declared).collect();
-    walk.graph(graph, inputs).map(|_| ())
+    walk.graph(graph, inputs)?;
+    Ok(walk.conditions)
 }
 
 /// A node with what is known of its inputs.
@@ -145,6 +146,7 @@ struct Walk<'a> {
     opset: i64,
     /// What is known of the values of this graph and of those around it, the innermost last.
     scopes: Vec<HashMap<&'a str, Fact>>,
+    conditions: Vec<Condition>,
 }
 
 impl<'a> Walk<'a> {
@@ -231,6 +233,13 @@ impl<'a> Walk<'a> {
             inputs: node.input.iter().map(input).collect::<Result<_>>()?,
         };
         known_wrong::refuse(&seen)?;
+        if let Some((axis, why)) = known_wrong::right_for_last_axis(&seen) {
+            self.conditions.push(Condition {
+                value: node.output.first().cloned().unwrap_or_default(),
+                axis,
+                refusal: seen.refusal(why),
+            });
+        }
         refuse_flow(&seen)?;
         let outputs = match seen.operator.as_str() {
             "If" => self.branches(&seen)?,
@@ -329,6 +338,9 @@ fn refuse_flow(seen: &Seen) -> Result<()> {
         let reduction = super::facts::text(seen.node, "reduction");
         matches!(reduction, Some("add" | "mul"))
     };
+    // Exporters multiply by 0 and 1 to keep a value in the graph.
+    let harmless = |fact: &Fact| matches!(fact.number, Some(0 | 1));
+    let grows = grows && !(seen.operator == "Mul" && seen.inputs.iter().flatten().any(harmless));
     let reckoned = seen
         .inputs
         .iter()

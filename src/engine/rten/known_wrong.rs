@@ -69,17 +69,20 @@ fn reason(seen: &Seen) -> Option<&'static str> {
             )
         }
         "Sign" => is(!matches!(element(0), Some(INT32)), "rten gives 1 for 0"),
-        "Softmax" | "LogSoftmax" => {
-            let axis = integer(seen.node, "axis").unwrap_or(1);
-            let is_last = axis == -1
-                || rank(0).and_then(|rank| i64::try_from(rank).ok()) == axis.checked_add(1);
-            is(
-                seen.opset < 13 && !is_last,
-                "before operator set 13 all dimensions from axis on are taken together, which rten does not do",
-            )
-        }
         _ => None,
     }
+}
+
+/// The axis for which alone rten answers this node right, where that axis is the last one.
+pub fn right_for_last_axis(seen: &Seen) -> Option<(i64, &'static str)> {
+    let is_softmax = matches!(seen.operator.as_str(), "Softmax" | "LogSoftmax");
+    // rten takes the last axis where none is given.
+    let axis = integer(seen.node, "axis").unwrap_or(1);
+    let matters = is_softmax && seen.opset < 13 && axis != -1;
+    matters.then_some((
+        axis,
+        "before operator set 13 all dimensions from axis on are taken together, which rten does not do",
+    ))
 }
 
 /// rten pads `SAME_LOWER` as `SAME_UPPER`: the same where what is to be padded is even.
