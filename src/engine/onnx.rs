@@ -3,7 +3,7 @@
 mod check;
 mod element;
 mod external;
-mod proto;
+pub(super) mod proto;
 mod signature;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use ort::session::builder::AutoDevicePolicy;
 
 use super::runtime::Runtime;
 use super::shared::SharedSession;
-use super::{convert, message, zipmap};
+use super::{convert, known_wrong, message, zipmap};
 use crate::engine::onnx::OnnxFile;
 use crate::engine::{Model, ModelSource, Session};
 use crate::error::{Error, ErrorKind, Result, guarded};
@@ -48,6 +48,7 @@ impl OnnxRuntimeModel {
             folder,
             file,
         } = source;
+        known_wrong::refuse(bytes, file)?;
         let mut model = OnnxRuntimeModel {
             runtime,
             bytes: zipmap::without(bytes, file)?,
