@@ -14,9 +14,10 @@ use crate::engine::onnx::proto::{ModelProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// Operators that are looked at; a file that has none of them is not read again.
-const SUSPECTS: [&str; 7] = [
+const SUSPECTS: [&str; 8] = [
     "Attention",
     "Cast",
+    "CastLike",
     "Div",
     "MaxUnpool",
     "Mod",
@@ -58,7 +59,7 @@ fn check(node: &NodeProto) -> Option<Check> {
     }
     match node.op_type.as_str() {
         "Attention" => Some(attention),
-        "Cast" => Some(cast),
+        "Cast" | "CastLike" => Some(cast),
         "Div" | "Mod" => Some(divide),
         "MaxUnpool" => Some(max_unpool),
         "Resize" => Some(resize),
@@ -81,7 +82,7 @@ fn attention(node: &NodeProto, _: &Values) -> Option<&'static str> {
 
 /// It writes eight digits where fewer or more tell the number, which other engines would never agree with.
 fn cast(node: &NodeProto, values: &Values) -> Option<&'static str> {
-    let is_text = values::attribute(node, "to").is_some_and(|to| to.i == i64::from(values::STRING));
+    let is_text = values.gives(node, 0) == Some(values::STRING);
     let from = node.input.first().and_then(|input| values.kind(input));
     (is_text && from.is_some_and(values::is_fraction))
         .then_some("ONNX Runtime writes fractions as text with other digits than ONNX asks for")
@@ -108,12 +109,10 @@ fn max_unpool(node: &NodeProto, _: &Values) -> Option<&'static str> {
 fn resize(node: &NodeProto, values: &Values) -> Option<&'static str> {
     const SCALES: usize = 2;
     let mode = values::attribute(node, "coordinate_transformation_mode");
-    let scales = node
-        .input
-        .get(SCALES)
-        .and_then(|scales| values.fractions(scales));
+    let scales = node.input.get(SCALES).filter(|name| !name.is_empty())?;
+    let are_whole = |scales: Vec<f32>| scales.iter().all(|scale| scale.fract() == 0.0);
     let is_wrong = mode.is_some_and(|mode| mode.s == b"align_corners")
-        && scales.is_some_and(|scales| scales.iter().any(|scale| scale.fract() != 0.0));
+        && !values.fractions(scales).is_some_and(are_whole);
     is_wrong.then_some(
         "align_corners with scales that are no whole numbers gives wrong values; export with sizes",
     )
@@ -273,6 +272,7 @@ mod tests {
         };
         check(vec![resize("odd")], Some("export with sizes"));
         check(vec![resize("whole")], None);
+        check(vec![resize("x")], Some("export with sizes"));
         check(vec![node("Resize", &["x", "", "odd"])], None);
     }
 

@@ -160,7 +160,7 @@ impl<'a> Values<'a> {
     }
 
     /// The element type of a node's output.
-    fn gives(&self, node: &NodeProto, place: usize) -> Option<i32> {
+    pub fn gives(&self, node: &NodeProto, place: usize) -> Option<i32> {
         let of = |place: usize| node.input.get(place).and_then(|name| self.kind(name));
         match node.op_type.as_str() {
             "Cast" => attribute(node, "to").and_then(|to| i32::try_from(to.i).ok()),
