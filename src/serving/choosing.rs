@@ -131,12 +131,12 @@ impl Chooser {
         let facts = &deployment.facts;
         let started = Instant::now();
         let ways = self.ways(deployment)?;
-        let Some(inputs) = inputs(deployment, main) else {
-            return Ok(None);
-        };
         if ways.len() < 2 {
             return Ok(None);
         }
+        let Some(inputs) = inputs(deployment, main) else {
+            return Ok(None);
+        };
         let seconds = measure(&ways, &inputs, facts.rules.aim, &self.machinery.budget);
         let timed = ways.iter().zip(&seconds);
         let timed: Vec<_> = timed
@@ -229,8 +229,10 @@ impl Chooser {
             return;
         }
         let metrics = &self.machinery.metrics;
-        metrics.unset_model_engine(&model, &version, &old.loaded);
         metrics.set_model_loaded(&model, &version, &new.loaded);
+        if new.loaded.engine != old.loaded.engine {
+            metrics.unset_model_engine(&model, &version, &old.loaded);
+        }
         tracing::info!(
             model,
             version,

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod engine;
+pub mod planted;
 pub mod process;
 pub mod protobuf;
 pub mod samples;
