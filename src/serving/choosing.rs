@@ -248,7 +248,7 @@ impl Chooser {
 }
 
 /// How the threads may be shared out: a worker each, or all of them for one run at a time.
-fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
+pub fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
     let each = Split {
         workers: threads,
         threads: 1,

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Request};
 use crate::support::eventually;
+use crate::support::onnx::{self, Node};
 use crate::support::planted::Habit::{self, *};
-use crate::support::protobuf::{self, Field};
 use crate::support::server::{Setup, TestServer};
 
 /// How fractions and whole numbers come out: two rows of each, as they went in.
@@ -237,53 +237,21 @@ fn without_an_engine_every_reason_is_told() {
     check_refused(&server, 503, &["tract: loading it takes about", "rten: "]);
 }
 
-/// An ONNX model that adds to `x` of FP32 `[4]` itself, or numbers by chance.
-fn onnx(by_chance: bool) -> Vec<u8> {
-    fn bytes(number: u64, bytes: impl Into<Vec<u8>>) -> Field {
-        let value = protobuf::Value::Bytes(bytes.into());
-        Field { number, value }
-    }
-    fn varint(number: u64, value: u64) -> Field {
-        let value = protobuf::Value::Varint(value);
-        Field { number, value }
-    }
-    let message = |number, fields: &[Field]| bytes(number, Field::write_all(fields));
-    let tensor = |number, name: &str| {
-        let shape = message(2, &[message(1, &[varint(1, 4)])]);
-        let fp32 = message(1, &[varint(1, 1), shape]);
-        message(number, &[bytes(1, name), message(2, &[fp32])])
-    };
-    let shape = message(5, &[bytes(1, "shape"), varint(8, 4), varint(20, 7)]);
-    let chance = [bytes(2, "chance"), bytes(4, "RandomUniform"), shape];
-    let other = if by_chance { "chance" } else { "x" };
-    let add = [
-        bytes(1, "x"),
-        bytes(1, other),
-        bytes(2, "y"),
-        bytes(4, "Add"),
-    ];
-    let graph = [bytes(2, "graph"), tensor(11, "x"), tensor(12, "y")];
-    let opset = [bytes(1, ""), varint(2, 17)];
-    let mut nodes = vec![message(1, &add)];
-    if by_chance {
-        nodes.insert(0, message(1, &chance));
-    }
-    let graph = [&nodes[..], &graph].concat();
-    Field::write_all(&[varint(1, 8), message(8, &opset), message(7, &graph)])
-}
-
 #[test]
 fn what_chance_makes_need_not_be_equal() {
-    let start = |by_chance: bool| {
+    let start = |nodes: &[Node<'_>]| {
         Setup::empty()
-            .file("m/1/model.onnx", onnx(by_chance))
+            .file("m/1/model.onnx", onnx::model(nodes))
             .on_tract()
             .engines(&[("tract", Honest), ("rten", Lies(0))])
             .start_loaded()
     };
-    let server = start(true);
+    let server = start(&[
+        Node("RandomUniform", &[], "chance"),
+        Node("Add", &["x", "chance"], "y"),
+    ]);
     check_findings(&server, &[("tract", "agrees", ""), ("rten", "agrees", "")]);
-    let server = start(false);
+    let server = start(&[Node("Add", &["x", "x"], "y")]);
     assert_eq!(model(&server)["state"], "failed");
 }
 
