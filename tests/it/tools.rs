@@ -74,7 +74,7 @@ fn inspect_describes_a_model() {
               "name": "tract",
               "serves": true,
               "standing": "alone",
-              "reason": "no other engine runs the model",
+              "reason": "no other engine was asked",
               "runs_example": true,
               "load_seconds": null,
               "tried": [
