@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::verdict::{Finding, Standing, Testimony, Verdict, judge};
+use self::verdict::{Finding, Loading, Standing, Testimony, Verdict, judge};
 use super::joining;
 use crate::config::Agreement;
 use crate::engine::{Attempt, Engine, Engines, Model, ModelSource, STACK_BYTES, Session};
@@ -33,6 +33,19 @@ pub struct Rules {
     pub agreement: Agreement,
     /// How long the other engines may take in any case, once one is ready.
     pub patience: Duration,
+}
+
+/// Of the time that loading may take, the part that an engine may take in any case when another is ready.
+const PATIENCE: u32 = 30;
+
+impl Rules {
+    /// The rules where loading may take so long.
+    pub fn new(agreement: Agreement, load_timeout: Duration) -> Rules {
+        Rules {
+            agreement,
+            patience: load_timeout / PATIENCE,
+        }
+    }
 }
 
 /// Models by the name of the engine that runs them.
@@ -63,13 +76,13 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
         )?);
     }
     drop(say);
-    let loaded = gather(&heard, engines.len(), rules.patience, |(model, _)| {
-        model.is_ok()
+    let loaded = gather(&heard, engines.len(), rules.patience, |loaded: &Loaded| {
+        loaded.model.is_ok()
     });
-    let mut tried = BTreeMap::new();
+    let mut loadings = BTreeMap::new();
     for (engine, loaded) in engines.iter().zip(loaded) {
         let name = engine.name();
-        let Some((model, attempts)) = loaded else {
+        let Some(Loaded { model, loading }) = loaded else {
             was_given_up = true;
             findings.insert(name, late(name, "loading"));
             continue;
@@ -77,12 +90,11 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
         match model {
             Ok(model) => {
                 models.insert(name, model);
-                tried.insert(name, attempts);
+                loadings.insert(name, loading);
             }
             Err(error) => {
-                let mut finding = Finding::of_error(name, Standing::Refuses, &error);
-                finding.tried = attempts;
-                findings.insert(name, finding);
+                let finding = Finding::of_error(name, Standing::Refuses, &error);
+                findings.insert(name, Finding { loading, ..finding });
             }
         }
     }
@@ -107,20 +119,24 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
     let mut testimonies = Vec::new();
     for (engine, answers) in engines.iter().zip(answers) {
         let name = engine.name();
-        match (answers, tried.remove(name)) {
-            (Some(answers), Some(tried)) => testimonies.push(Testimony {
+        match (answers, loadings.remove(name)) {
+            (Some(answers), Some(loading)) => testimonies.push(Testimony {
                 engine: name.to_owned(),
-                tried,
+                loading,
                 answers,
             }),
-            (None, Some(_)) => {
+            (None, Some(loading)) => {
                 was_given_up = true;
-                findings.insert(name, late(name, "running"));
+                let finding = late(name, "running");
+                findings.insert(name, Finding { loading, ..finding });
             }
             (_, None) => {}
         }
     }
-    for finding in judge(testimonies, rules.agreement, comparison(source)) {
+    for mut finding in judge(testimonies, rules.agreement, comparison(source)) {
+        if engines.len() == 1 {
+            finding.reason = "no other engine was asked".to_owned();
+        }
         let engine = engines
             .iter()
             .find(|engine| engine.name() == finding.engine);
@@ -270,8 +286,12 @@ fn compare_forms(one: &[Tensor], other: &[Tensor]) -> Result<f64, String> {
         .ok_or_else(|| "other types or shapes".to_owned())
 }
 
-/// An engine's model, or why there is none, and what was tried.
-type Loaded = (Result<Arc<dyn Model>>, Vec<Attempt>);
+/// An engine's model, or why there is none, and how it came to that.
+struct Loaded {
+    model: Result<Arc<dyn Model>>,
+    loading: Loading,
+}
+
 /// What it answers to each case.
 type Answers = Vec<Result<Vec<Tensor>, String>>;
 
@@ -290,12 +310,14 @@ impl Witness {
         let (asked, cases) = mpsc::channel::<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>();
         let name = engine.name();
         let work = move || {
-            let mut tried = Vec::new();
+            let (began, mut tried) = (Instant::now(), Vec::new());
             let model = load(&*engine, &source, &mut tried);
+            let seconds = Some(began.elapsed().as_secs_f64());
+            let loading = Loading { tried, seconds };
             let kept = model.as_ref().ok().cloned();
             drop(source);
             // Whoever asked may have given this engine up; then nobody needs what it says.
-            let _ = say.send((at, (model, tried)));
+            let _ = say.send((at, Loaded { model, loading }));
             drop(say);
             if let (Some(model), Ok((cases, say))) = (kept, cases.recv()) {
                 let _ = say.send((at, answer(&*model, &cases)));

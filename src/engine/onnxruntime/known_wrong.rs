@@ -183,6 +183,7 @@ mod tests {
                     elem_type,
                     shape: None,
                 }),
+                ..TypeProto::default()
             }),
         }
     }
