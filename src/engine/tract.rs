@@ -21,13 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tract_linalg::multithread::{Executor, multithread_tract_scope};
-
 use self::cache::{Bounds, PlanCache};
 use self::graph::Graph;
 use self::plans::Plans;
 use super::{Attempt, Engine, Model, ModelSource, Session};
-use crate::error::{Result, guarded};
+use crate::error::Result;
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::tensor::sample::Sample;
@@ -103,20 +101,8 @@ impl Model for TractModel {
         self.plans.signature()
     }
 
-    fn session(&self, threads: usize) -> Result<Box<dyn Session>> {
-        let executor = || match threads {
-            1 => Ok(Executor::SingleThread),
-            // It panics where the threads cannot be had.
-            _ => Ok(Executor::multithread(threads)),
-        };
-        Ok(Box::new(TractSession {
-            plans: self.plans.clone(),
-            executor: guarded("while its threads were started", executor)?,
-        }))
-    }
-
-    fn splits_runs(&self) -> bool {
-        true
+    fn session(&self, _threads: usize) -> Result<Box<dyn Session>> {
+        Ok(Box::new(TractSession(self.plans.clone())))
     }
 
     fn sample(&self) -> Option<Sample> {
@@ -128,17 +114,11 @@ impl Model for TractModel {
     }
 }
 
-struct TractSession {
-    plans: Arc<Plans>,
-    /// What tract's matrix products run on.
-    executor: Executor,
-}
+struct TractSession(Arc<Plans>);
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
-        let plan = self.plans.plan_for(inputs)?;
-        multithread_tract_scope(self.executor.clone(), || {
-            run::run(&plan, self.plans.signature(), inputs)
-        })
+        let plan = self.0.plan_for(inputs)?;
+        run::run(&plan, self.0.signature(), inputs)
     }
 }
