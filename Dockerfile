@@ -35,32 +35,21 @@ COPY models /models
 RUN chmod -R a+rX /models
 
 
-# The library of ONNX Runtime, out of its wheel on PyPI. BuildKit passes this
-# over unless onnxd-ort is built; the older builder fetches it every time.
+# The library of ONNX Runtime, out of its wheel on PyPI, of which there is one
+# for each kind of machine. BuildKit passes this stage over unless onnxd-ort is
+# built; the older builder goes through it every time.
 FROM rust:1.95-bookworm AS onnxruntime
 WORKDIR /onnxruntime
-ARG PYPI_FILES=https://files.pythonhosted.org/packages
-# Only BuildKit sets it; the older builder builds for the machine that it is on.
-ARG TARGETARCH
-RUN case "${TARGETARCH:-$(uname -m)}" in \
-      amd64 | x86_64) \
-        folder=b4/1d/0f85ee31a3d93f2243a5cc29252becf858f53ac5cfa6c9c15d9ffe107eea \
-        machine=x86_64 \
-        sha256=5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f ;; \
-      arm64 | aarch64) \
-        folder=02/ee/b173a49293b146b54bd057bf8681a015aef764d8f56d999ad8c6e53ab18d \
-        machine=aarch64 \
-        sha256=da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3 ;; \
-      *) echo "ONNX Runtime has no wheel for ${TARGETARCH:-$(uname -m)}" >&2; exit 1 ;; \
-    esac \
- && wheel="onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_$machine.whl" \
- && curl --fail --silent --show-error --location --retry 3 --output wheel.zip "$PYPI_FILES/$folder/$wheel" \
- && echo "$sha256  wheel.zip" | sha256sum --check \
- && unzip -j wheel.zip onnxruntime/capi/libonnxruntime.so.1.31.1 \
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-pip unzip
+RUN printf '%s ' onnxruntime==1.31.1 \
+      --hash=sha256:5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f \
+      --hash=sha256:da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3 > wheel \
+ && pip download --no-deps --only-binary=:all: --require-hashes --requirement wheel \
+ && unzip -j onnxruntime-*.whl onnxruntime/capi/libonnxruntime.so.1.31.1 \
       onnxruntime/LICENSE onnxruntime/ThirdPartyNotices.txt \
  && mv libonnxruntime.so.1.31.1 libonnxruntime.so \
- && chmod 644 libonnxruntime.so LICENSE ThirdPartyNotices.txt \
- && rm wheel.zip
+ && chmod 644 libonnxruntime.so LICENSE ThirdPartyNotices.txt
 
 
 # What both images have: the C and C++ libraries, a certificate store and no

@@ -27,8 +27,8 @@ def names(dockerfile):
 
 def make_build_base(daemon, name, folder):
     root = folder / "build-base"
-    # Of what the real one has: what Cargo needs, and what the Dockerfile calls.
-    packages = "ca-certificates,curl,gcc,libc6-dev,unzip"
+    # Of what the real one has: what Cargo needs.
+    packages = "ca-certificates,gcc,libc6-dev"
     quietly(["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, root])
     add_toolchain(root)
     # A machine behind a proxy trusts certificates that Debian does not ship.

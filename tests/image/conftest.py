@@ -49,9 +49,6 @@ def ort_image(daemon, image):
 
 def build(daemon, name, *arguments):
     given = [*bases.proxy_arguments(), "--build-arg", f"COMMIT={COMMIT}"]
-    # For a machine that reaches the files of PyPI elsewhere.
-    if files := os.environ.get("PYPI_FILES"):
-        given += ["--build-arg", f"PYPI_FILES={files}"]
     daemon.build(REPOSITORY, name, *given, *arguments)
     return name
 
