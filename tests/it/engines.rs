@@ -46,7 +46,7 @@ fn text(value: &Value) -> &str {
 fn findings(model: &Value) -> Vec<(&str, &str, &str)> {
     let findings = model["engines"].as_array().expect("there are findings");
     let finding = |finding| {
-        let of = |key: &str| text(&Value::get(finding, key).expect("it is there"));
+        let of = |key: &str| text(Value::get(finding, key).expect("it is there"));
         (of("name"), of("standing"), of("reason"))
     };
     findings.iter().map(finding).collect()
