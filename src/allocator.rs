@@ -27,6 +27,11 @@ pub fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
+/// Notes that an allocator other than this one, a library's own, was refused memory.
+pub fn note_refusal() {
+    HAS_REFUSED.store(true, Ordering::Relaxed);
+}
+
 /// Whether anything was refused so far.
 pub fn has_refused() -> bool {
     HAS_REFUSED.load(Ordering::Relaxed)

@@ -118,7 +118,8 @@ fn the_environment_is_read_in_one_place(source: &Source) -> Vec<String> {
 }
 
 /// What an engine's crate is called in code, and the only folder that may name it.
-const ENGINES: [(&str, &str); 3] = [
+const ENGINES: [(&str, &str); 4] = [
+    ("tract_linalg", "engine/tract"),
     ("tract_onnx", "engine/tract"),
     ("rten_tensor", "engine/rten"),
     ("use ort::", "engine/onnxruntime"),

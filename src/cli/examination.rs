@@ -6,7 +6,7 @@ use crate::config::InferenceConfig;
 use crate::engine::{Engines, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::serving::agreement::verdict::{Finding, Verdict};
-use crate::serving::agreement::{Models, Rules, examine};
+use crate::serving::agreement::{Examined, Models, Rules, examine};
 use crate::telemetry::metrics::PlanCacheMetrics;
 
 /// A model on the engines of this machine.
@@ -22,7 +22,9 @@ impl Examination {
         let engines = Engines::of_machine(&inference.onnxruntime, PlanCacheMetrics::default());
         let engines = engines.chosen(&inference.engines.engine)?;
         let rules = Rules::new(inference.engines.agreement, inference.load_timeout);
-        let (verdict, models) = examine(&engines, source, rules)?;
+        let Examined {
+            verdict, models, ..
+        } = examine(&engines, source, rules)?;
         Ok(Examination { verdict, models })
     }
 

@@ -1,42 +1,38 @@
 //! `onnxd try-load`: the trial that the server makes of every model, in a process that may be lost. Not for people.
 
-use std::path::PathBuf;
+use std::io::{self, BufRead};
 use std::process::{self, ExitCode};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
-use std::{io, thread};
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::finish;
 use crate::allocator;
 use crate::config::{Agreement, LibraryPath};
 use crate::engine::{Engines, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
+use crate::serving::agreement::verdict::Verdict;
 use crate::serving::agreement::{Rules, examine};
-use crate::serving::trial::{self, Report};
+use crate::serving::trial::{Job, Report};
 use crate::telemetry::metrics::PlanCacheMetrics;
-use crate::telemetry::process::peak_bytes;
+use crate::telemetry::process::{data_bytes, peak_bytes, reset_peak};
 
-/// Examine a model as the server does, and tell what came of it.
+/// What may be taken beside the bytes that are asked for: the stacks of the threads on which engines load, and the data
+/// of libraries.
+const BESIDES_BYTES: u64 = 4 * STACK_BYTES as u64 + (64 << 20);
+
+/// A process that has held more than this keeps some of it, and is not used again.
+const MOST_KEPT_BYTES: u64 = 256 << 20;
+
+/// Examine models as the server does, one for each line of standard input.
 #[derive(Debug, Args)]
 pub struct TryLoad {
-    /// An ONNX file
-    model: PathBuf,
-    /// The engines to examine, separated by commas
-    #[arg(long, value_delimiter = ',', required = true)]
-    engines: Vec<String>,
     /// Where ONNX Runtime is
     #[arg(long, value_name = "PATH", default_value = "auto", value_parser = parse_library)]
     onnxruntime: LibraryPath,
-    /// How long engines may take once another is ready
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
-    patience_ms: u64,
-    /// Serve what engines differ about
-    #[arg(long)]
-    warn: bool,
-    /// The bytes that it may allocate
-    #[arg(long, value_name = "BYTES")]
-    memory: Option<usize>,
 }
 
 fn parse_library(text: &str) -> Result<LibraryPath, String> {
@@ -44,59 +40,83 @@ fn parse_library(text: &str) -> Result<LibraryPath, String> {
 }
 
 impl TryLoad {
-    /// Examines the model and prints the report; the exit code says whether that could be done.
+    /// Examines what it is told to, until standard input ends.
     pub fn run(self) -> ExitCode {
-        if let Some(bytes) = self.memory {
-            allocator::set_limit(bytes);
-        }
-        // Where no thread can be had, the trial is as good without.
-        let _ = thread::Builder::new().spawn(end_with_the_server);
-        let examine = move || guarded("while loading", || self.examine());
-        let examining = thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn(examine);
+        let engines = Engines::of_machine(&self.onnxruntime, PlanCacheMetrics::default());
+        let (say, jobs) = mpsc::channel::<String>();
+        let work = move || {
+            for line in jobs {
+                let told = serde_json::from_str(&line)
+                    .and_then(|job| serde_json::to_string(&examine_one(&engines, &job)));
+                match told {
+                    Ok(told) => println!("{told}"),
+                    Err(error) => eprintln!("onnxd: {error}"),
+                }
+            }
+        };
         let unstarted =
-            |error| Error::internal("the loading thread did not start").with_source(error);
-        let serves = examining.map_err(unstarted).and_then(|examining| {
-            examining
-                .join()
-                .unwrap_or_else(|_| Err(Error::internal("loading panicked")))
-        });
-        match serves {
-            Ok(true) => ExitCode::SUCCESS,
-            _ if allocator::has_refused() => ExitCode::from(trial::OUT_OF_MEMORY),
-            serves => finish(serves.map(drop)),
+            |error| Error::internal("the examining thread did not start").with_source(error);
+        let worker = thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
+        if let Err(error) = worker.map_err(unstarted) {
+            return finish(Err(error));
         }
-    }
-
-    /// Whether an engine serves the model.
-    fn examine(self) -> Result<bool> {
-        let source = ModelSource::read(&self.model)?;
-        let all = Engines::of_machine(&self.onnxruntime, PlanCacheMetrics::default());
-        let wanted = self.engines.iter().filter_map(|name| all.named(name));
-        let rules = Rules {
-            agreement: match self.warn {
-                true => Agreement::Warn,
-                false => Agreement::Require,
-            },
-            patience: Duration::from_millis(self.patience_ms),
-        };
-        let (verdict, _models) = examine(&Engines::of(wanted.cloned()), &source, rules)?;
-        let serves = verdict.serving().is_ok();
-        let report = Report {
-            verdict,
-            // How much memory it took, for the server to reckon with.
-            peak_bytes: peak_bytes(),
-        };
-        let unwritten = |error: serde_json::Error| Error::internal("no report").with_source(error);
-        println!("{}", serde_json::to_string(&report).map_err(unwritten)?);
-        Ok(serves)
+        // The end of the input is the end of the server, however that came, and of whatever is being examined.
+        for line in io::stdin().lock().lines().map_while(io::Result::ok) {
+            if say.send(line).is_err() {
+                break;
+            }
+        }
+        process::exit(1);
     }
 }
 
-/// Waits for the end of standard input, which comes when the server's end does, however it ended.
-fn end_with_the_server() {
-    // An error is an end as well.
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
-    process::exit(1);
+fn examine_one(engines: &Engines, job: &Job) -> Report {
+    if let Some(bytes) = job.memory.and_then(|bytes| usize::try_from(bytes).ok()) {
+        bound_memory(bytes);
+    }
+    reset_peak();
+    let verdict = guarded("while it was tried", || judge(engines, job)).ok();
+    let serves = verdict
+        .as_ref()
+        .is_some_and(|(verdict, _)| verdict.serving().is_ok());
+    let peak_bytes = peak_bytes();
+    let has_left_over = verdict
+        .as_ref()
+        .is_none_or(|(_, has_left_over)| *has_left_over);
+    Report {
+        verdict: verdict.map(|(verdict, _)| verdict),
+        is_out_of_memory: allocator::has_refused() && !serves,
+        is_spent: has_left_over
+            || allocator::has_refused()
+            || peak_bytes.is_none_or(|bytes| bytes > MOST_KEPT_BYTES),
+        peak_bytes,
+    }
+}
+
+/// The verdict, and whether an engine is still at it.
+fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
+    let source = ModelSource::read(&job.path)?;
+    let wanted = job.engines.iter().filter_map(|name| engines.named(name));
+    let rules = Rules {
+        agreement: match job.serve_what_differs {
+            true => Agreement::Warn,
+            false => Agreement::Require,
+        },
+        patience: Duration::from_millis(job.patience_ms),
+    };
+    let examined = examine(&Engines::of(wanted.cloned()), &source, rules)?;
+    Ok((examined.verdict, examined.was_given_up))
+}
+
+/// Bounds what our allocator gives out, which can tell that it has refused something, and whatever a library takes past
+/// it, by the kernel.
+fn bound_memory(bytes: usize) {
+    allocator::set_limit(bytes);
+    let limit = Rlimit {
+        current: data_bytes().map(|held| held + bytes as u64 + BESIDES_BYTES),
+        // The next model may take as much again.
+        maximum: None,
+    };
+    // Where the kernel has no such limit, what our allocator gives out is bounded all the same.
+    let _ = setrlimit(Resource::Data, limit);
 }

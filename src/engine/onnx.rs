@@ -4,7 +4,7 @@ mod check;
 mod element;
 mod external;
 mod numbers;
-mod proto;
+pub(super) mod proto;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::tensor::shape::Shape;
 use crate::tensor::signature::Signature;
 
 /// The most nested subgraphs that are looked into; prost itself refuses deeper ones.
-const DEEPEST_GRAPH: usize = 64;
+pub(super) const DEEPEST_GRAPH: usize = 64;
 
 /// What an ONNX file says about itself.
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ fn domain(name: &str) -> &str {
 }
 
 /// `Operator`, or `domain.Operator` outside of `ai.onnx`.
-fn operator(of: &str, op_type: &str) -> String {
+pub(super) fn operator(of: &str, op_type: &str) -> String {
     match domain(of) {
         "ai.onnx" => op_type.to_owned(),
         domain => format!("{domain}.{op_type}"),

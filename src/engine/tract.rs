@@ -21,11 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
 use self::cache::{Bounds, PlanCache};
 use self::graph::Graph;
 use self::plans::Plans;
 use super::{Attempt, Engine, Model, ModelSource, Session};
-use crate::error::Result;
+use crate::error::{Result, guarded};
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::tensor::sample::Sample;
@@ -101,8 +103,20 @@ impl Model for TractModel {
         self.plans.signature()
     }
 
-    fn session(&self, _threads: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(TractSession(self.plans.clone())))
+    fn session(&self, threads: usize) -> Result<Box<dyn Session>> {
+        let executor = || match threads {
+            1 => Ok(Executor::SingleThread),
+            // It panics where the threads cannot be had.
+            _ => Ok(Executor::multithread(threads)),
+        };
+        Ok(Box::new(TractSession {
+            plans: self.plans.clone(),
+            executor: guarded("while its threads were started", executor)?,
+        }))
+    }
+
+    fn splits_runs(&self) -> bool {
+        true
     }
 
     fn sample(&self) -> Option<Sample> {
@@ -114,11 +128,17 @@ impl Model for TractModel {
     }
 }
 
-struct TractSession(Arc<Plans>);
+struct TractSession {
+    plans: Arc<Plans>,
+    /// What tract's matrix products run on.
+    executor: Executor,
+}
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
-        let plan = self.0.plan_for(inputs)?;
-        run::run(&plan, self.0.signature(), inputs)
+        let plan = self.plans.plan_for(inputs)?;
+        multithread_tract_scope(self.executor.clone(), || {
+            run::run(&plan, self.plans.signature(), inputs)
+        })
     }
 }

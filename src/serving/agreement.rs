@@ -51,11 +51,20 @@ impl Rules {
 /// Models by the name of the engine that runs them.
 pub type Models = BTreeMap<&'static str, Arc<dyn Model>>;
 
+/// What came of an examination.
+pub struct Examined {
+    pub verdict: Verdict,
+    /// The models that were loaded, whatever became of them.
+    pub models: Models,
+    /// Whether an engine was given up, and may still be at work.
+    pub was_given_up: bool,
+}
+
 /// Loads a model with every engine given, which come in the order of preference, and judges them by their answers.
-/// Comes with the models that were loaded, whatever became of them.
-pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<(Verdict, Models)> {
+pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<Examined> {
     let engines = engines.list();
     let (mut findings, mut models) = (BTreeMap::new(), Models::new());
+    let mut was_given_up = false;
     let mut witnesses = Vec::new();
     let (say, heard) = mpsc::channel();
     for (at, engine) in engines.iter().enumerate() {
@@ -74,6 +83,7 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
     for (engine, loaded) in engines.iter().zip(loaded) {
         let name = engine.name();
         let Some(Loaded { model, loading }) = loaded else {
+            was_given_up = true;
             findings.insert(name, late(name, "loading"));
             continue;
         };
@@ -116,6 +126,7 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
                 answers,
             }),
             (None, Some(loading)) => {
+                was_given_up = true;
                 let finding = late(name, "running");
                 findings.insert(name, Finding { loading, ..finding });
             }
@@ -145,7 +156,11 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
     if let Some(model) = first.and_then(|engine| models.get(engine.as_str())) {
         verdict.joins = joining::prove(&**model);
     }
-    Ok((verdict, models))
+    Ok(Examined {
+        verdict,
+        models,
+        was_given_up,
+    })
 }
 
 /// What each of `count` speakers says, as far as it says it in time: once one has said what settles matters, the others

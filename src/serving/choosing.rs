@@ -76,14 +76,21 @@ impl Chooser {
 
     /// Blocks until the registry is gone.
     pub fn run(mut self) {
-        while let Some(registry) = self.registry.upgrade() {
-            for deployment in registry.deployments() {
-                self.look_at(&registry, deployment);
-            }
-            drop(registry);
-            self.retire();
+        while self.round() {
             thread::sleep(self.intervals.pause);
         }
+    }
+
+    /// Looks at every model once; false once the registry is gone.
+    pub fn round(&mut self) -> bool {
+        let Some(registry) = self.registry.upgrade() else {
+            return false;
+        };
+        for deployment in registry.deployments() {
+            self.look_at(&registry, deployment);
+        }
+        self.retire();
+        true
     }
 
     /// Drops what was replaced once no request holds it any more, so that its threads are not waited for where a

@@ -104,7 +104,9 @@ impl Deployment {
             Some(verdict) => (verdict, Models::new()),
             None => {
                 let engines = machinery.engines.chosen(&rules.engine)?;
-                agreement::examine(&engines, &source, machinery.examination(&rules))?
+                let rules = machinery.examination(&rules);
+                let examined = agreement::examine(&engines, &source, rules)?;
+                (examined.verdict, examined.models)
             }
         };
         log(&verdict, model, version);

@@ -72,6 +72,9 @@ impl Reconciler {
             table.scan = Scan::Done;
         });
         self.load_all(work);
+        if let Some(trial) = &self.machinery.trial {
+            trial.rest();
+        }
     }
 
     /// Configuration first, then the repository's own word, then the only model there is.

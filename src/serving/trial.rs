@@ -2,12 +2,12 @@
 //!
 //! A hostile or broken file can make an engine run out of memory or stack, or never end; that ends the trial, and the
 //! server goes on. When several engines are tried and the process is lost, each is tried alone, so that one engine's
-//! failure costs the others nothing.
+//! failure costs the others nothing. A process that is none the worse for a model examines the next one too.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,12 +21,10 @@ use crate::engine::Engines;
 use crate::error::{Error, Result};
 use crate::telemetry::process;
 
-/// The hidden command of `onnxd` that examines a model and tells what came of it. It ends when its standard input does,
-/// which this process holds open: a trial that hangs must not outlive the server.
+/// The hidden command of `onnxd` that takes one [`Job`] a line from its standard input and answers each with a
+/// [`Report`]. It ends when its input does, which this process holds open: a trial that hangs must not outlive the
+/// server.
 pub const COMMAND: &str = "try-load";
-
-/// Its exit code when the model does not load in the memory that it may take.
-pub const OUT_OF_MEMORY: u8 = 3;
 
 /// How much of the memory that is free a trial may take, in tenths.
 const MEMORY_TENTHS: u64 = 8;
@@ -37,27 +35,21 @@ const LARGE_SHARE: u64 = 8;
 /// The longest report that is read.
 const MOST_REPORT_BYTES: u64 = 4 << 20;
 
-/// How often a trial that has said its word is looked at, until it has ended.
+/// How often a process that has closed its output is looked at, until it has ended.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Trials come one at a time, so that none takes what another was promised.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Trials come one at a time, so that none takes what another was promised; the process that did the last one waits
+/// here.
+static ONE_AT_A_TIME: Mutex<Option<Process>> = Mutex::new(None);
 
 /// The right to take much memory, given back on drop.
-pub type Turn = MutexGuard<'static, ()>;
+pub struct Turn(MutexGuard<'static, Option<Process>>);
 
 /// Examines models with the program given.
 #[derive(Debug, Clone)]
 pub struct Trial {
     program: PathBuf,
     onnxruntime: LibraryPath,
-}
-
-/// What the process of a trial says at its end, as one JSON object.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
-    pub verdict: Verdict,
-    pub peak_bytes: Option<u64>,
 }
 
 /// What a trial examines, and by what it goes.
@@ -70,7 +62,6 @@ pub struct Candidate<'a> {
 }
 
 /// How a trial ended.
-#[derive(Debug)]
 pub enum Tried {
     /// With a verdict; a model that takes much memory keeps its turn, until it is loaded here too.
     Judged(Verdict, Option<Turn>),
@@ -80,13 +71,36 @@ pub enum Tried {
     Silent,
 }
 
-/// How one process of a trial ended.
+/// What a process is to examine.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub path: PathBuf,
+    pub engines: Vec<String>,
+    pub serve_what_differs: bool,
+    pub patience_ms: u64,
+    /// The bytes that it may allocate.
+    pub memory: Option<u64>,
+}
+
+/// What it found.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Nothing where the file cannot be read.
+    pub verdict: Option<Verdict>,
+    /// Whether memory was refused, and no engine serves.
+    pub is_out_of_memory: bool,
+    /// How much memory it took.
+    pub peak_bytes: Option<u64>,
+    /// Whether something is left that the next model must not suffer from: a thread that does not end, or memory.
+    pub is_spent: bool,
+}
+
+/// How one process fared.
 enum Ended {
-    Reported(Report),
+    Reported(Verdict, Option<u64>),
     /// It was ended by what the model does to it.
     Lost(String),
     TimedOut,
-    /// It had nothing to say, or could not be started.
     Silent,
 }
 
@@ -101,35 +115,38 @@ impl Trial {
 
     /// Waits until no other trial runs and no model that takes much memory is being loaded.
     pub fn turn(&self) -> Turn {
-        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+        Turn(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the process that waits for the next model.
+    pub fn rest(&self) {
+        self.turn().0.take();
     }
 
     /// Examines a model in a process of its own; fails when that process was ended by what the model does to it,
     /// whichever engine is tried.
-    pub fn run(&self, turn: Turn, candidate: &Candidate<'_>) -> Result<Tried> {
+    pub fn run(&self, mut turn: Turn, candidate: &Candidate<'_>) -> Result<Tried> {
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
         let names = candidate.engines.names();
+        let mut examine = |engines: &[&str]| self.examine(&mut turn, candidate, engines, memory);
         let mut lost: Vec<Finding> = Vec::new();
-        let mut ended = self.examine(candidate, &names, memory)?;
+        let mut ended = examine(&names)?;
         if let (Ended::Lost(_), true) = (&ended, names.len() > 1) {
             // Which of them breaks the process is seen when each is alone.
             let mut sound = Vec::new();
             for name in names {
-                match self.examine(candidate, &[name], memory)? {
+                match examine(&[name])? {
                     Ended::Lost(reason) => lost.push(broken(name, reason)),
                     Ended::TimedOut => return Ok(Tried::TimedOut),
-                    Ended::Reported(_) | Ended::Silent => sound.push(name),
+                    Ended::Reported(..) | Ended::Silent => sound.push(name),
                 }
             }
             if !sound.is_empty() {
-                ended = self.examine(candidate, &sound, memory)?;
+                ended = examine(&sound)?;
             }
         }
-        let Report {
-            mut verdict,
-            peak_bytes,
-        } = match ended {
-            Ended::Reported(report) => report,
+        let (mut verdict, peak_bytes) = match ended {
+            Ended::Reported(verdict, peak_bytes) => (verdict, peak_bytes),
             Ended::Lost(reason) => return Err(Error::unavailable(reason)),
             Ended::TimedOut => return Ok(Tried::TimedOut),
             Ended::Silent => return Ok(Tried::Silent),
@@ -141,9 +158,10 @@ impl Trial {
         Ok(Tried::Judged(verdict, is_large.then_some(turn)))
     }
 
-    /// Runs one process with these engines.
+    /// Lets a process examine the model with these engines.
     fn examine(
         &self,
+        turn: &mut Turn,
         candidate: &Candidate<'_>,
         engines: &[&str],
         memory: Option<u64>,
@@ -152,25 +170,17 @@ impl Trial {
             agreement,
             patience,
         } = candidate.rules;
-        let mut command = Command::new(&self.program);
-        command
-            .arg(COMMAND)
-            .arg(candidate.path)
-            .args(["--engines", &engines.join(",")])
-            .arg("--onnxruntime")
-            .arg(self.onnxruntime.as_os_str())
-            .args(["--patience-ms", &patience.as_millis().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        if agreement == Agreement::Warn {
-            command.arg("--warn");
-        }
-        if let Some(memory) = memory {
-            command.args(["--memory", &memory.to_string()]);
-        }
-        let child = match command.spawn() {
-            Ok(child) => child,
+        let job = Job {
+            path: candidate.path.to_owned(),
+            engines: engines.iter().map(|engine| (*engine).to_owned()).collect(),
+            serve_what_differs: agreement == Agreement::Warn,
+            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            memory,
+        };
+        let waiting = turn.0.take();
+        let is_fresh = waiting.is_none();
+        let mut process = match waiting.map_or_else(|| self.start(), Ok) {
+            Ok(process) => process,
             Err(error) => {
                 tracing::warn!(reason = %error, "models are loaded without a trial: no process can be started");
                 return Ok(Ended::Silent);
@@ -178,26 +188,75 @@ impl Trial {
         };
         let lost =
             |error| Error::internal("a process that tries a model out was lost").with_source(error);
-        let Some((status, told)) = wait(child, candidate.deadline).map_err(lost)? else {
-            return Ok(Ended::TimedOut);
-        };
         let there_is = memory.map(|bytes| format!(" ({} MiB)", bytes >> 20));
         let there_is = there_is.unwrap_or_default();
-        Ok(match status.code() {
-            // Not tried here, where it might get the memory and cost everybody theirs.
-            Some(code) if code == i32::from(OUT_OF_MEMORY) => Ended::Lost(format!(
-                "loading it takes more memory than there is{there_is}"
-            )),
-            Some(_) if told.is_empty() => Ended::Silent,
-            Some(_) => Ended::Reported(serde_json::from_slice(&told).map_err(|error| {
-                Error::internal("a process that tries a model out did not report")
-                    .with_source(error)
-            })?),
-            None => Ended::Lost(format!(
+        // One that cannot be asked has ended, which the wait for its answer shows.
+        let _ = process.ask(&job);
+        match process.answer(candidate.deadline).map_err(lost)? {
+            Answer::Report(report) => {
+                let Report {
+                    verdict,
+                    is_out_of_memory,
+                    peak_bytes,
+                    is_spent,
+                } = report;
+                if !is_spent {
+                    turn.0.replace(process);
+                }
+                Ok(match verdict {
+                    // Not tried here, where it might get the memory and cost everybody theirs.
+                    _ if is_out_of_memory => Ended::Lost(format!(
+                        "loading it takes more memory than there is{there_is}"
+                    )),
+                    Some(verdict) => Ended::Reported(verdict, peak_bytes),
+                    None => Ended::Silent,
+                })
+            }
+            // It may have been an earlier model's doing.
+            Answer::Death(_) if !is_fresh => self.examine(turn, candidate, engines, memory),
+            Answer::Death(status) => Ok(Ended::Lost(format!(
                 "loading it ended a process of its own ({status}): the file asks for more memory than there \
                  is{there_is}, or breaks the engine"
-            )),
-        })
+            ))),
+            Answer::TimedOut => Ok(Ended::TimedOut),
+        }
+    }
+
+    fn start(&self) -> io::Result<Process> {
+        let mut child = Command::new(&self.program)
+            .arg(COMMAND)
+            .arg("--onnxruntime")
+            .arg(self.onnxruntime.as_os_str())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let (say, answers) = mpsc::channel();
+        let (asks, output) = (child.stdin.take(), child.stdout.take());
+        // Whatever fails from here on, the child is ended with this.
+        let process = Process {
+            child,
+            asks,
+            answers,
+        };
+        let output = output.ok_or(io::ErrorKind::BrokenPipe)?;
+        let read = move || {
+            let mut lines = BufReader::new(output);
+            loop {
+                let mut line = Vec::new();
+                let read = (&mut lines)
+                    .take(MOST_REPORT_BYTES)
+                    .read_until(b'\n', &mut line);
+                // Without a sender the wait for an answer ends.
+                if !matches!(read, Ok(bytes) if bytes > 0) || say.send(line).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("trial".to_owned())
+            .spawn(read)?;
+        Ok(process)
     }
 }
 
@@ -205,38 +264,52 @@ fn broken(engine: &str, reason: String) -> Finding {
     Finding::of_error(engine, Standing::Fails, &Error::unavailable(reason))
 }
 
-/// Waits for the child's end and what it has said by then; ends it past the deadline.
-fn wait(mut child: Child, deadline: Instant) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
-    let (say, heard) = mpsc::channel();
-    if let Some(output) = child.stdout.take() {
-        let read = move || {
-            let mut told = Vec::new();
-            let read = output.take(MOST_REPORT_BYTES).read_to_end(&mut told);
-            // Past the deadline nobody listens.
-            let _ = say.send(read.map(|_| told));
-        };
-        thread::Builder::new()
-            .name("trial".to_owned())
-            .spawn(read)?;
+/// A process that examines models; it is ended on drop.
+struct Process {
+    child: Child,
+    asks: Option<ChildStdin>,
+    /// Its output's lines.
+    answers: Receiver<Vec<u8>>,
+}
+
+enum Answer {
+    Report(Report),
+    Death(ExitStatus),
+    TimedOut,
+}
+
+impl Process {
+    fn ask(&mut self, job: &Job) -> io::Result<()> {
+        let mut line = serde_json::to_vec(job)?;
+        line.push(b'\n');
+        match &mut self.asks {
+            Some(asks) => asks.write_all(&line),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
-    let left = deadline.saturating_duration_since(Instant::now());
-    let Ok(told) = heard.recv_timeout(left) else {
-        return end(child);
-    };
-    let told = told?;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some((status, told)));
+
+    fn answer(&mut self, deadline: Instant) -> io::Result<Answer> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.answers.recv_timeout(left) {
+            Ok(line) => Ok(Answer::Report(serde_json::from_slice(&line)?)),
+            Err(RecvTimeoutError::Timeout) => Ok(Answer::TimedOut),
+            Err(RecvTimeoutError::Disconnected) => loop {
+                if let Some(status) = self.child.try_wait()? {
+                    return Ok(Answer::Death(status));
+                }
+                if Instant::now() >= deadline {
+                    return Ok(Answer::TimedOut);
+                }
+                thread::sleep(PAUSE);
+            },
         }
-        if Instant::now() >= deadline {
-            return end(child);
-        }
-        thread::sleep(PAUSE);
     }
 }
 
-fn end<T>(mut child: Child) -> io::Result<Option<T>> {
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

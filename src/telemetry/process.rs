@@ -49,6 +49,18 @@ pub fn peak_bytes() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
+/// Lets [`peak_bytes`] begin anew, where the system can do that.
+pub fn reset_peak() {
+    // "5" is the kernel's word for it; without, the peak of all models so far is told, which is no less careful.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The bytes of address space that can be written to and are the process's own, stacks and what is only set aside
+/// included: what `RLIMIT_DATA` counts.
+pub fn data_bytes() -> Option<u64> {
+    kilobytes("/proc/self/status", "VmData:")
+}
+
 fn meminfo(field: &str) -> Option<u64> {
     kilobytes("/proc/meminfo", field)
 }

@@ -68,6 +68,12 @@ impl TensorSpec {
             .any(|dim| matches!(dim, Dim::Dynamic(_)))
     }
 
+    /// Whether a request knows something of this input that cannot be guessed: a length beside the rows, whole
+    /// numbers, or text.
+    pub fn is_open(&self) -> bool {
+        self.dims.is_none() || self.has_free_dims() || !self.dtype.is_float()
+    }
+
     fn has_dynamic_rows(&self) -> bool {
         matches!(self.dims.as_deref(), Some([Dim::Dynamic(_), ..]))
     }

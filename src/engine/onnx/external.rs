@@ -71,6 +71,20 @@ impl External {
         }
     }
 
+    /// The same file from its beginning to the end of this part.
+    pub fn from_start(self) -> External {
+        External {
+            length: self.length + self.offset as usize,
+            offset: 0,
+            ..self
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// Reads the data.
     pub fn read(&self) -> Result<Vec<u8>> {
         let read = || {

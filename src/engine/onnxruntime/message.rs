@@ -1,15 +1,31 @@
 //! ONNX Runtime's errors made readable: one line, without the paths and signatures of its sources.
 
+use crate::allocator;
 use crate::error::Error;
+
+/// How it says that it has got no memory: in its own words, and in those of C++.
+const OUT_OF_MEMORY: [&str; 2] = ["Failed to allocate memory", "bad_alloc"];
 
 /// The model is not one that ONNX Runtime loads.
 pub fn refused(error: ort::Error) -> Error {
-    Error::unimplemented(format!("ONNX Runtime: {}", clean(error.message())))
+    let reason = clean(error.message());
+    out_of_memory(&reason)
+        .unwrap_or_else(|| Error::unimplemented(format!("ONNX Runtime: {reason}")))
 }
 
 /// A run has failed.
 pub fn failed(error: ort::Error) -> Error {
-    Error::internal(format!("ONNX Runtime failed: {}", clean(error.message())))
+    let reason = clean(error.message());
+    out_of_memory(&reason)
+        .unwrap_or_else(|| Error::internal(format!("ONNX Runtime failed: {reason}")))
+}
+
+fn out_of_memory(reason: &str) -> Option<Error> {
+    let is_out = OUT_OF_MEMORY.iter().any(|words| reason.contains(words));
+    is_out.then(|| {
+        allocator::note_refusal();
+        Error::unavailable("ONNX Runtime needs more memory than there is").with_source(reason)
+    })
 }
 
 /// The library itself does not work.

@@ -12,9 +12,9 @@ use ort::session::builder::AutoDevicePolicy;
 
 use super::runtime::Runtime;
 use super::shared::SharedSession;
-use super::{convert, message, zipmap};
-use crate::engine::{Model, ModelSource, Session, find_sample};
-use crate::error::{Error, Result};
+use super::{convert, known_wrong, message, zipmap};
+use crate::engine::{Model, ModelSource, Session};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
 use crate::tensor::value::Tensor;
@@ -43,6 +43,7 @@ impl OnnxRuntimeModel {
     /// Loads a model for runs of one thread.
     pub fn load(runtime: Runtime, source: &ModelSource) -> Result<OnnxRuntimeModel> {
         let file = source.file()?;
+        known_wrong::refuse(&source.bytes, file)?;
         let mut model = OnnxRuntimeModel {
             runtime,
             bytes: zipmap::without(&source.bytes, file)?,
@@ -52,8 +53,22 @@ impl OnnxRuntimeModel {
             sample: None,
         };
         model.shared(1)?;
-        model.sample = find_sample(&model);
+        model.sample = model.find_sample()?;
         Ok(model)
+    }
+
+    /// The first made-up request that runs. A model that runs out of memory is given up at once: it would do so again
+    /// where nothing bounds it.
+    fn find_sample(&self) -> Result<Option<Sample>> {
+        for sample in Sample::likely(&self.signature().inputs) {
+            let run = || Session::run(&mut *self.session(1)?, &sample.inputs(self.signature())?);
+            match guarded("while it was tried", run) {
+                Ok(_) => return Ok(Some(sample)),
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// What was seen while it was loaded, in words.

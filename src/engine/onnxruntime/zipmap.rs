@@ -172,3 +172,105 @@ fn put(message: &mut Vec<u8>, number: u32, value: &[u8]) {
     encoding::encode_varint(value.len() as u64, message);
     message.extend_from_slice(value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRAPH_INITIALIZER: u32 = 5;
+    const GRAPH_INPUT: u32 = 11;
+    const NODE_INPUT: u32 = 1;
+    const NODE_ATTRIBUTE: u32 = 5;
+    const OPSET_DOMAIN: u32 = 1;
+    /// `sequence_type { elem_type { map_type { key_type: STRING, value_type { tensor_type { elem_type: FLOAT }}}}}`.
+    const MAPS: [u8; 14] = [
+        0x22, 0x0c, 0x0a, 0x0a, 0x2a, 0x08, 0x08, 0x08, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01,
+    ];
+    /// `name: "classlabels_strings", strings: ["no", "yes"]`.
+    const LABELS: &[u8] = b"\x0a\x13classlabels_strings\x4a\x02no\x4a\x03yes";
+
+    fn message(fields: &[(u32, &[u8])]) -> Vec<u8> {
+        let mut message = Vec::new();
+        for (number, value) in fields {
+            put(&mut message, *number, value);
+        }
+        message
+    }
+
+    fn zip_map(output: &[u8]) -> Vec<u8> {
+        message(&[
+            (NODE_INPUT, b"p"),
+            (field::NODE_OUTPUT, output),
+            (field::NODE_OP_TYPE, b"ZipMap"),
+            (NODE_ATTRIBUTE, LABELS),
+            (field::NODE_DOMAIN, b"ai.onnx.ml"),
+        ])
+    }
+
+    fn value_info(name: &[u8], kind: &[u8]) -> Vec<u8> {
+        message(&[(field::VALUE_NAME, name), (field::VALUE_TYPE, kind)])
+    }
+
+    fn model(graph: &[(u32, &[u8])]) -> Bytes {
+        let opset = message(&[(OPSET_DOMAIN, b"ai.onnx.ml")]);
+        let parts = [
+            (field::MODEL_GRAPH, &*message(graph)),
+            (field::MODEL_OPSET_IMPORT, &*opset),
+        ];
+        message(&parts).into()
+    }
+
+    #[test]
+    fn a_zip_map_becomes_an_identity_with_a_tensor_for_its_output() {
+        let input = value_info(b"p", &TENSOR_OF_FP32);
+        let (node, output) = (zip_map(b"z"), value_info(b"z", &MAPS));
+        let bytes = model(&[
+            (field::GRAPH_NODE, &node),
+            (GRAPH_INPUT, &input),
+            (field::GRAPH_OUTPUT, &output),
+        ]);
+        let file = OnnxFile::read(&bytes, None).expect("the model can be read");
+        let columns = file.signature.outputs[0].columns.as_deref();
+        assert_eq!(columns.expect("a ZipMap has columns"), ["no", "yes"]);
+        let edited = without(&bytes, &file).expect("the model can be edited");
+        let edited = OnnxFile::read(&edited, None).expect("it can be read again");
+        let [node] = &*edited.nodes else {
+            panic!("there is one node");
+        };
+        assert_eq!(
+            (&*node.operator, &*node.inputs, &*node.outputs),
+            ("Identity", &["p".to_owned()][..], &["z".to_owned()][..])
+        );
+        assert_eq!(edited.signature.outputs[0].name, "z");
+        assert_eq!(edited.signature.outputs[0].columns, None);
+        assert_eq!(edited.opsets["ai.onnx"], OPSET as i64);
+    }
+
+    #[test]
+    fn everything_else_stays_as_it_is() {
+        let tensor = value_info(b"p", &TENSOR_OF_FP32);
+        let weight = message(&[(9, b"\0\0\0\0"), (8, b"w")]);
+        // One whose maps are not given out is not touched, so that it is refused.
+        let node = zip_map(b"inner");
+        let bytes = model(&[
+            (field::GRAPH_NODE, &node),
+            (GRAPH_INITIALIZER, &weight),
+            (GRAPH_INPUT, &tensor),
+            (field::GRAPH_OUTPUT, &tensor),
+        ]);
+        let names = HashSet::from(["z"]);
+        let whole = last(&bytes, field::MODEL_GRAPH).expect("the model can be read");
+        let whole = whole.expect("there is a graph");
+        assert_eq!(graph(&whole, &names).expect("the graph can be read"), whole);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error() {
+        let node = zip_map(b"z");
+        let whole = Bytes::from(message(&[(field::GRAPH_NODE, &node)]));
+        for length in 1..whole.len() {
+            let cut = whole.slice(..length);
+            assert!(graph(&cut, &HashSet::from(["z"])).is_err(), "{length}");
+        }
+    }
+}

@@ -78,7 +78,7 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
     // up.
     let some_rows_may_run = found.any.is_some() && inputs.iter().any(TensorSpec::is_dynamic);
     let is_too_large = Sample::ZEROS.tensors(graph.signature()).is_err();
-    if some_rows_may_run || is_open(inputs) || is_too_large {
+    if some_rows_may_run || inputs.iter().any(TensorSpec::is_open) || is_too_large {
         let seen = "each brings the shapes and values that its plan needs".to_owned();
         note(tried, "leave it to the requests", Ok(seen));
         return Ok(found);
@@ -199,14 +199,6 @@ fn levels(inputs: &[TensorSpec]) -> Vec<Frozen> {
         .collect());
     add(inputs.iter().map(may_be_small).collect());
     levels
-}
-
-/// Whether a request knows something of the model that cannot be guessed: a length beside the rows, whole numbers, or
-/// text.
-fn is_open(inputs: &[TensorSpec]) -> bool {
-    let is_open =
-        |spec: &TensorSpec| spec.dims.is_none() || spec.has_free_dims() || !spec.dtype.is_float();
-    inputs.iter().any(is_open)
 }
 
 fn what(frozen: &Frozen, inputs: &[TensorSpec]) -> String {
