@@ -297,7 +297,13 @@ type Answers = Vec<Result<Vec<Tensor>, String>>;
 
 /// One engine at work on the model, on a thread of its own, which ends once it has answered or nobody asks any more.
 struct Witness {
-    asked: Sender<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>,
+    asked: Sender<Question>,
+}
+
+/// The made-up requests, and where the answers go.
+struct Question {
+    cases: Vec<CheckedInputs>,
+    say: Sender<(usize, Answers)>,
 }
 
 impl Witness {
@@ -307,7 +313,7 @@ impl Witness {
         source: ModelSource,
         say: Sender<(usize, Loaded)>,
     ) -> Result<Witness> {
-        let (asked, cases) = mpsc::channel::<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>();
+        let (asked, question) = mpsc::channel();
         let name = engine.name();
         let work = move || {
             let (began, mut tried) = (Instant::now(), Vec::new());
@@ -319,7 +325,7 @@ impl Witness {
             // Whoever asked may have given this engine up; then nobody needs what it says.
             let _ = say.send((at, Loaded { model, loading }));
             drop(say);
-            if let (Some(model), Ok((cases, say))) = (kept, cases.recv()) {
+            if let (Some(model), Ok(Question { cases, say })) = (kept, question.recv()) {
                 let _ = say.send((at, answer(&*model, &cases)));
             }
         };
@@ -334,7 +340,7 @@ impl Witness {
 
     fn ask(self, cases: Vec<CheckedInputs>, say: Sender<(usize, Answers)>) {
         // A thread that is gone is missed when its answers are gathered.
-        let _ = self.asked.send((cases, say));
+        let _ = self.asked.send(Question { cases, say });
     }
 }
 

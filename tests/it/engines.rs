@@ -46,7 +46,7 @@ fn text(value: &Value) -> &str {
 fn findings(model: &Value) -> Vec<(&str, &str, &str)> {
     let findings = model["engines"].as_array().expect("there are findings");
     let finding = |finding| {
-        let of = |key: &str| text(&Value::get(finding, key).expect("it is there"));
+        let of = |key: &str| text(Value::get(finding, key).expect("it is there"));
         (of("name"), of("standing"), of("reason"))
     };
     findings.iter().map(finding).collect()
@@ -192,7 +192,7 @@ fn an_engine_that_breaks_down_harms_only_itself() {
 fn an_engine_that_never_returns_is_left_behind() {
     for (habit, doing) in [(NeverLoads, "loading"), (NeverRuns, "running")] {
         let server = setup(&[("tract", habit), ("rten", Honest)])
-            .with("inference.load_timeout_ms", "6000")
+            .with("inference.load_timeout_ms", "15000")
             .start();
         check_served_by(&server, "rten");
         let reason = format!("{doing} the model takes far longer");
@@ -328,22 +328,42 @@ fn what_is_disputed_is_measured_and_not_swapped_for_another_engine() {
     check_served_by(&server, "tract");
 }
 
+/// A request of so many rows.
+fn rows(rows: usize) -> String {
+    let (x, label) = (vec![0.5; 2 * rows], vec![1; rows]);
+    json!({ "inputs": [
+        { "name": "x", "datatype": "FP32", "shape": [rows, 2], "data": x },
+        { "name": "label", "datatype": "INT64", "shape": [rows], "data": label },
+    ] })
+    .to_string()
+}
+
 #[test]
 fn a_model_that_is_used_otherwise_is_measured_again() {
     let for_one = Takes(|rows, _| Duration::from_millis(if rows < 8 { 1 } else { 8 }));
     let for_many = Takes(|rows, _| Duration::from_millis(if rows < 8 { 4 } else { 1 }));
     let server = setup(&[("tract", for_one), ("rten", for_many)]).start();
-    let body = |rows: usize| {
-        let (x, label) = (vec![0.5; 2 * rows], vec![1; rows]);
-        json!({ "inputs": [
-            { "name": "x", "datatype": "FP32", "shape": [rows, 2], "data": x },
-            { "name": "label", "datatype": "INT64", "shape": [rows], "data": label },
-        ] })
-        .to_string()
-    };
     check_served_by(&server, "tract");
-    for (rows, engine) in [(8, "rten"), (1, "tract")] {
-        ask_all_the_while(&server, &body(rows), || wait_for_engine(&server, engine));
+    for (count, engine) in [(8, "rten"), (1, "tract")] {
+        ask_all_the_while(&server, &rows(count), || wait_for_engine(&server, engine));
         check_served_by(&server, engine);
     }
+}
+
+#[test]
+fn an_engine_that_hangs_while_it_is_measured_is_left_behind() {
+    let steady = Takes(|_, _| Duration::from_millis(3));
+    let for_many = Takes(|rows, _| Duration::from_millis(if rows < 8 { 10 } else { 1 }));
+    let engines = [
+        ("tract", steady),
+        ("rten", HangsOn(8)),
+        ("onnxruntime", for_many),
+    ];
+    let server = setup(&engines).start();
+    check_served_by(&server, "tract");
+    ask_all_the_while(&server, &rows(8), || {
+        server.gate.wait_for_blocked(1);
+        wait_for_engine(&server, "onnxruntime");
+    });
+    check_served_by(&server, "onnxruntime");
 }

@@ -34,6 +34,8 @@ pub enum Habit {
     NeverLoads,
     /// Does not return from a run before the gate opens.
     NeverRuns,
+    /// Does not return from a run of so many rows before the gate opens, and is slow at others.
+    HangsOn(usize),
     /// Says that loading takes so much memory.
     Needs(u64),
     /// Takes so long for so many rows on so many threads.
@@ -119,6 +121,8 @@ impl Session for PlantedSession {
         match self.habit {
             Habit::PanicsOnRun => quiet_panic(),
             Habit::NeverRuns => self.gate.pass(),
+            Habit::HangsOn(rows) if inputs.rows() == rows => self.gate.pass(),
+            Habit::HangsOn(_) => thread::sleep(Duration::from_millis(10)),
             Habit::FailsOn(rows) if inputs.rows() == rows => {
                 return Err(Error::internal(format!("{rows} rows do not fit")));
             }
