@@ -17,7 +17,7 @@ use crate::engine::{Attempt, Engine, Engines, Model, ModelSource, STACK_BYTES, S
 use crate::error::{Error, Result, guarded};
 use crate::telemetry::process;
 use crate::tensor::difference::{Precision, distance};
-use crate::tensor::sample::Sample;
+use crate::tensor::sample::{Integers, Sample};
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
 use crate::tensor::value::Tensor;
 
@@ -88,39 +88,45 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
     }
     let cases = match models.len() {
         0 | 1 => Vec::new(),
-        _ => cases(&models),
+        _ => cases(&models, |sample| sample),
     };
-    let (say, heard) = mpsc::channel();
-    for (engine, witness) in engines.iter().zip(witnesses) {
-        if models.contains_key(engine.name()) {
-            witness.ask(cases.clone(), say.clone());
+    let asked = engines.iter().zip(&witnesses);
+    let asked: Vec<_> = asked
+        .map(|(engine, witness)| models.contains_key(engine.name()).then_some(witness))
+        .collect();
+    let answers = ask(&asked, &cases, rules.patience);
+    let testify = |answers: &[Option<Answers>], compare: Comparison| {
+        let testimonies = engines.iter().zip(answers).filter_map(|(engine, answers)| {
+            Some(Testimony {
+                engine: engine.name().to_owned(),
+                tried: tried.get(engine.name())?.clone(),
+                answers: answers.clone()?,
+            })
+        });
+        judge(testimonies.collect(), rules.agreement, compare)
+    };
+    let mut judged = testify(&answers, comparison(source));
+    if is_undecided(&judged)
+        && is_agreed(&testify(&answers, coarse_comparison()))
+        && let Some(various) = various_cases(&models)
+    {
+        // One that was given up is not asked again.
+        let asked = asked.iter().zip(&answers);
+        let asked: Vec<_> = asked
+            .map(|(witness, answers)| witness.filter(|_| answers.is_some()))
+            .collect();
+        let again = testify(&ask(&asked, &various, rules.patience), comparison(source));
+        if is_agreed(&again) {
+            judged = second_opinion(judged, again);
         }
     }
-    drop(say);
-    // One that fails at once says nothing of how long the others need.
-    let answers = gather(
-        &heard,
-        engines.len(),
-        rules.patience,
-        |answers: &Answers| cases.is_empty() || answers.iter().any(Result::is_ok),
-    );
-    let mut testimonies = Vec::new();
-    for (engine, answers) in engines.iter().zip(answers) {
-        let name = engine.name();
-        match (answers, tried.remove(name)) {
-            (Some(answers), Some(tried)) => testimonies.push(Testimony {
-                engine: name.to_owned(),
-                tried,
-                answers,
-            }),
-            (None, Some(_)) => {
-                was_given_up = true;
-                findings.insert(name, late(name, "running"));
-            }
-            (_, None) => {}
+    for ((engine, witness), answers) in engines.iter().zip(&asked).zip(&answers) {
+        if witness.is_some() && answers.is_none() {
+            was_given_up = true;
+            findings.insert(engine.name(), late(engine.name(), "running"));
         }
     }
-    for finding in judge(testimonies, rules.agreement, comparison(source)) {
+    for finding in judged {
         let engine = engines
             .iter()
             .find(|engine| engine.name() == finding.engine);
@@ -145,6 +151,55 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
         models,
         was_given_up,
     })
+}
+
+/// What each engine that is asked says to these requests.
+fn ask(
+    witnesses: &[Option<&Witness>],
+    cases: &[CheckedInputs],
+    patience: Duration,
+) -> Vec<Option<Answers>> {
+    let (say, heard) = mpsc::channel();
+    for witness in witnesses.iter().flatten() {
+        witness.ask(cases.to_vec(), say.clone());
+    }
+    drop(say);
+    // One that fails at once says nothing of how long the others need.
+    gather(&heard, witnesses.len(), patience, |answers: &Answers| {
+        cases.is_empty() || answers.iter().any(Result::is_ok)
+    })
+}
+
+fn is_agreed(findings: &[Finding]) -> bool {
+    let mut findings = findings.iter();
+    findings.any(|finding| finding.standing == Standing::Agrees)
+}
+
+/// Whether engines differ and no two agree.
+fn is_undecided(findings: &[Finding]) -> bool {
+    let differs =
+        |finding: &Finding| matches!(finding.standing, Standing::Differs | Standing::Disputed);
+    !is_agreed(findings) && findings.iter().any(differs)
+}
+
+/// The same engines judged again: with more various whole numbers. Of an input of 0 and 1 alone some models make values
+/// that hardly vary, and a network that normalises those magnifies the rounding, which no engine can help.
+fn second_opinion(first: Vec<Finding>, again: Vec<Finding>) -> Vec<Finding> {
+    let mut again: BTreeMap<_, _> = again
+        .into_iter()
+        .map(|finding| (finding.engine.clone(), finding))
+        .collect();
+    let judged = first
+        .into_iter()
+        .map(|first| match again.remove(&first.engine) {
+            Some(mut finding) => {
+                let few = format!("; with whole numbers of 0 and 1 alone it {}", first.reason);
+                finding.reason.push_str(&few);
+                finding
+            }
+            None => first,
+        });
+    judged.collect()
 }
 
 /// What each of `count` speakers says, as far as it says it in time: once one has said what settles matters, the others
@@ -185,7 +240,7 @@ fn late(engine: &str, doing: &str) -> Finding {
 
 /// The made-up requests with which engines are compared: those that one of them was seen to run, with other numbers,
 /// rows and lengths.
-fn cases(models: &Models) -> Vec<CheckedInputs> {
+fn cases(models: &Models, change: impl Fn(Sample) -> Sample) -> Vec<CheckedInputs> {
     let Some(signature) = models.values().next().map(|model| model.signature()) else {
         return Vec::new();
     };
@@ -198,9 +253,20 @@ fn cases(models: &Models) -> Vec<CheckedInputs> {
         }
     }
     let inputs = samples
-        .iter()
-        .filter_map(|sample| sample.inputs(signature).ok());
+        .into_iter()
+        .filter_map(|sample| change(sample).inputs(signature).ok());
     inputs.collect()
+}
+
+/// The same with more various whole numbers, for models that take some.
+fn various_cases(models: &Models) -> Option<Vec<CheckedInputs>> {
+    let signature = models.values().next()?.signature();
+    let takes_some = signature.inputs.iter().any(|spec| spec.dtype.is_integer());
+    let various = |sample| Sample {
+        integers: Integers::Bytes,
+        ..sample
+    };
+    takes_some.then(|| cases(models, various))
 }
 
 fn variants(base: Sample, signature: &Signature) -> Vec<Sample> {
@@ -243,6 +309,11 @@ fn comparison(source: &ModelSource) -> Comparison {
     }
 }
 
+/// What differs by more than this differs not by rounding alone.
+fn coarse_comparison() -> Comparison {
+    Box::new(|one, other| compare_values(one, other, Precision::Bfloat))
+}
+
 fn compare_values(one: &[Tensor], other: &[Tensor], precision: Precision) -> Result<f64, String> {
     if one.len() != other.len() {
         return Err(format!("{} outputs against {}", one.len(), other.len()));
@@ -275,7 +346,7 @@ type Loaded = (Result<Arc<dyn Model>>, Vec<Attempt>);
 /// What it answers to each case.
 type Answers = Vec<Result<Vec<Tensor>, String>>;
 
-/// One engine at work on the model, on a thread of its own, which ends once it has answered or nobody asks any more.
+/// One engine at work on the model, on a thread of its own, which ends once nobody asks any more.
 struct Witness {
     asked: Sender<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>,
 }
@@ -297,7 +368,8 @@ impl Witness {
             // Whoever asked may have given this engine up; then nobody needs what it says.
             let _ = say.send((at, (model, tried)));
             drop(say);
-            if let (Some(model), Ok((cases, say))) = (kept, cases.recv()) {
+            let Some(model) = kept else { return };
+            while let Ok((cases, say)) = cases.recv() {
                 let _ = say.send((at, answer(&*model, &cases)));
             }
         };
@@ -310,7 +382,7 @@ impl Witness {
         Ok(Witness { asked })
     }
 
-    fn ask(self, cases: Vec<CheckedInputs>, say: Sender<(usize, Answers)>) {
+    fn ask(&self, cases: Vec<CheckedInputs>, say: Sender<(usize, Answers)>) {
         // A thread that is gone is missed when its answers are gathered.
         let _ = self.asked.send((cases, say));
     }
