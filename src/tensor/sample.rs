@@ -10,9 +10,9 @@ use half::{bf16, f16};
 /// The most elements of a tensor that is made up: what is larger is not tried out.
 const MOST_ELEMENTS: usize = 64 << 20;
 
-/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size. With 1
-/// many a network runs and has nothing left in the middle to compute with.
-const FREE_LENGTHS: [usize; 4] = [32, 1, 224, 512];
+/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size. In shorter
+/// ones the windows of many networks do not fit, which engines take differently.
+const FREE_LENGTHS: [usize; 4] = [64, 1, 224, 512];
 
 /// How to fill in what a signature leaves open. The same sample always makes the same inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,13 +26,12 @@ def serving(tmp_path_factory, models, **settings):
 
 @contextmanager
 def serving_folder(tmp_path_factory, folder, **settings):
-    settings = {
+    usual = {
         "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
         "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
         "ONNXD_INFERENCE__QUEUE_ROWS": "2048",  # a whole data set at once
-        **settings,
     }
-    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, **settings)
+    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, ready_within=120, **usual | settings)
     try:
         yield running
     finally:
