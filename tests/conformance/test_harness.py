@@ -6,6 +6,7 @@ import pytest
 import ratchet
 import runner
 from cases import DATATYPES, Case, left_out_for
+from configurations import AUTO, AUTO_WITH
 from onnx import TensorProto, helper
 from reasons import short
 from runner import Outcome, Verdict
@@ -71,15 +72,23 @@ def test_what_no_request_carries_is_left_out():
 
 
 def test_the_ratchet_turns_one_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(ratchet, "FILE", tmp_path / "passing.txt")
+    monkeypatch.setattr(ratchet, "FOLDER", tmp_path)
     outcomes = {"s/new": Outcome(Verdict.PASSED), "s/lost": Outcome(Verdict.WRONG, "1 instead of 2")}
     listed = {"s/lost", "s/gone"}
     assert ratchet.never_allowed(outcomes) == ["s/lost: wrong: 1 instead of 2"]
     assert ratchet.lost(outcomes, listed) == ["s/gone: there is no such case", "s/lost: wrong: 1 instead of 2"]
     assert ratchet.unlisted(outcomes, listed) == ["s/new"]
-    ratchet.FILE.write_text("s/gone\ns/lost\n")
-    ratchet.add(outcomes)
-    assert ratchet.FILE.read_text() == "s/gone\ns/lost\ns/new\n"
+    ratchet.write(ratchet.WITHOUT, listed)
+    ratchet.add({AUTO: outcomes, AUTO_WITH: {**outcomes, "s/with": Outcome(Verdict.PASSED)}})
+    assert ratchet.listed(AUTO) == {"s/gone", "s/lost", "s/new"}
+    assert ratchet.listed(AUTO_WITH) == ratchet.listed(AUTO) | {"s/with"}
+    assert ratchet.read(ratchet.ONLY_WITH) == {"s/with"}
+
+
+def test_what_is_caught_is_what_others_contradict():
+    findings = [{"name": name, "standing": name, "reason": ""} for name in ("agrees", "refuses", "differs", "fails")]
+    caught = Outcome(Verdict.PASSED, findings=tuple(findings)).caught
+    assert [finding["name"] for finding in caught] == ["differs", "fails"]
 
 
 def test_deviations_name_cases_and_rules_that_exist():
@@ -102,7 +111,7 @@ def test_reasons_group():
 def test_a_case_that_kills_the_server_is_found_alone(monkeypatch):
     """Case 5 kills it while it loads, case 9 at its request; all others pass."""
 
-    def serve(cases, _folder, outcomes):
+    def serve(cases, _folder, outcomes, _settings):
         if 5 in cases:
             if len(cases) > 1:
                 return cases
@@ -116,6 +125,6 @@ def test_a_case_that_kills_the_server_is_found_alone(monkeypatch):
 
     monkeypatch.setattr(runner, "serve", serve)
     monkeypatch.setattr(runner, "MODELS_A_SERVER", 7)
-    outcomes = runner.run(list(range(20)))
+    outcomes = runner.run(list(range(20)), {})
     assert sorted(outcomes) == list(range(20))
     assert [case for case, verdict in outcomes.items() if verdict is Verdict.CRASHED] == [5, 9]
