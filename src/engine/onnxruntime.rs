@@ -1,9 +1,11 @@
 //! The ONNX Runtime engine: its library is looked for when onnxd starts, and done without where there is none.
 //!
 //! `library` finds the file, `runtime` opens it once for the process, `zipmap` rewrites what no protocol carries, `model`
-//! keeps a model's sessions, `shared` lets all workers run one of them, `convert` is for tensors, `message` for reasons.
+//! keeps a model's sessions, `shared` lets all workers run one of them, `convert` is for tensors, `message` for reasons,
+//! `known_wrong` has what is refused.
 
 mod convert;
+mod known_wrong;
 mod library;
 mod message;
 mod model;

@@ -22,6 +22,8 @@ SETTINGS = {
     "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
     "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
     "ONNXD_SERVER__REQUEST_TIMEOUT_MS": str(REQUEST_WITHIN_MS),
+    # Whatever locales a machine has, which ONNX Runtime's StringNormalizer would load.
+    "LOCPATH": "/nowhere",
 }
 
 

@@ -15,11 +15,11 @@ from wire import difference, elements
 NAN, INFINITY = float("nan"), float("inf")
 
 
-def case_of(element, operator="Identity", **changes):
+def case_of(element, operator="Identity", data_sets=(), **changes):
     """A model of one operator from x to y."""
     x, y = (helper.make_tensor_value_info(name, element, None) for name in "xy")
     graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "test", [x], [y])
-    return Case("suite", "test", helper.make_model(graph), [], (("ai.onnx", operator),), **changes)
+    return Case("suite", "test", helper.make_model(graph), list(data_sets), (("ai.onnx", operator),), **changes)
 
 
 def answer(element, data, shape=None, name="y"):
@@ -95,9 +95,11 @@ def test_deviations_name_cases_and_rules_that_exist():
     case = case_of(TensorProto.FLOAT)
     rules = deviations.read("# a comment\n\nsuite/test  atol=0.5 # why\n")
     assert deviations.applied([case], rules)[0].atol == 0.5
+    case_of_40 = case_of(TensorProto.FLOAT, data_sets=[([], [np.array([-40, 1])])])
+    assert deviations.applied([case_of_40], {"suite/test": "share=1e-3"})[0].atol == 0.04
     with pytest.raises(ValueError, match="cases that do not exist"):
         deviations.applied([case], {"suite/other": "atol=1"})
-    with pytest.raises(ValueError, match="expected atol=NUMBER, rtol=NUMBER or onnxruntime"):
+    with pytest.raises(ValueError, match="expected atol=NUMBER, rtol=NUMBER, share=NUMBER or onnxruntime"):
         deviations.applied([case], {"suite/test": "never"})
 
 
@@ -106,6 +108,10 @@ def test_reasons_group():
     assert short(loop) == "operator Loop is not supported"
     axes = 'tract cannot run this model: Translating node #2 "n" Reduce13 ToTypedTranslator: expected axes.'
     assert short(axes) == "Reduce13: expected axes"
+    lone = "rten cannot run this model: operator error: ai.x/Loop operator not supported or not enabled; docs/models.md says"
+    assert short(lone) == "operator Loop is not supported"
+    lengths = "operator LSTM (node 'y'): rten ignores sequence_lens; docs/models.md says what loads"
+    assert short(lengths) == "LSTM: rten ignores sequence_lens"
 
 
 def test_a_case_that_kills_the_server_is_found_alone(monkeypatch):

@@ -12,7 +12,7 @@ use ort::session::builder::AutoDevicePolicy;
 
 use super::runtime::Runtime;
 use super::shared::SharedSession;
-use super::{convert, message, zipmap};
+use super::{convert, known_wrong, message, zipmap};
 use crate::engine::{Model, ModelSource, Session};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::tensor::sample::Sample;
@@ -43,6 +43,7 @@ impl OnnxRuntimeModel {
     /// Loads a model for runs of one thread.
     pub fn load(runtime: Runtime, source: &ModelSource) -> Result<OnnxRuntimeModel> {
         let file = source.file()?;
+        known_wrong::refuse(source)?;
         let mut model = OnnxRuntimeModel {
             runtime,
             bytes: zipmap::without(&source.bytes, file)?,
