@@ -63,6 +63,8 @@ pub fn distance(one: &Tensor, other: &Tensor) -> Result<f64, String> {
         DataType::Int8 => Ok(steps::<i8>(one, other)),
         DataType::UInt8 => Ok(steps::<u8>(one, other)),
         _ if one.data() == other.data() => Ok(0.0),
+        DataType::Int32 => whole::<i32>(one, other, i32::MIN, i32::MAX),
+        DataType::Int64 => whole::<i64>(one, other, i64::MIN, i64::MAX),
         DataType::Bytes => Err(unlike(one.strings().zip(other.strings()))),
         dtype => {
             let width = dtype.width().unwrap_or(1);
@@ -76,6 +78,22 @@ pub fn distance(one: &Tensor, other: &Tensor) -> Result<f64, String> {
 /// Whether two computations of the same thing may differ like this, when both are in their own types' precision.
 pub fn agree(one: &Tensor, other: &Tensor) -> bool {
     distance(one, other).is_ok_and(|found| found <= Precision::Single.tolerance(one.dtype()))
+}
+
+/// Whole numbers are equal or not. A fraction that is too large for them becomes the least or the largest, as the
+/// machine and the engine have it: ONNX leaves that open.
+fn whole<T: Element + PartialEq>(
+    one: &Tensor,
+    other: &Tensor,
+    least: T,
+    largest: T,
+) -> Result<f64, String> {
+    let bounded = |number: T| if number == least { largest } else { number };
+    let pairs = || pairs::<T>(one, other).map(|(one, other)| (bounded(one), bounded(other)));
+    match pairs().all(|(one, other)| one == other) {
+        true => Ok(0.0),
+        false => Err(unlike(pairs())),
+    }
 }
 
 fn unlike<T: PartialEq>(pairs: impl Iterator<Item = (T, T)>) -> String {
@@ -148,6 +166,13 @@ mod tests {
     fn whole_numbers_are_equal_or_not() {
         let found = distance(&tensor(&[1i64, 2, 3]), &tensor(&[1i64, 3, 2]));
         assert_eq!(found, Err("2 of 3 elements differ".to_owned()));
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_whole_number_is_one_bound_or_the_other() {
+        let found = distance(&tensor(&[1, i64::MIN]), &tensor(&[1, i64::MAX]));
+        assert_eq!(found, Ok(0.0));
+        assert!(distance(&tensor(&[1, i32::MIN]), &tensor(&[1, 0])).is_err());
     }
 
     #[test]

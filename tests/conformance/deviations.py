@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 from cases import inputs
 
@@ -27,9 +28,17 @@ def deviating(case, rule):
     if rule == "onnxruntime":
         return replace(case, data_sets=[(given, runtime_answer(case, given)) for given, _ in case.data_sets])
     key, _, value = rule.partition("=")
+    if key == "share":
+        return replace(case, atol=float(value) * largest(case))
     if key not in ("atol", "rtol"):
-        raise ValueError(f"{FILE.name}: {case.id}: expected atol=NUMBER, rtol=NUMBER or onnxruntime, got {rule}")
+        rules = "atol=NUMBER, rtol=NUMBER, share=NUMBER or onnxruntime"
+        raise ValueError(f"{FILE.name}: {case.id}: expected {rules}, got {rule}")
     return replace(case, **{key: float(value)})
+
+
+def largest(case):
+    """The largest number that is expected of the case."""
+    return max(float(np.abs(array).max()) for _, expected in case.data_sets for array in expected)
 
 
 def runtime_answer(case, given):

@@ -1,30 +1,48 @@
-"""What passed once passes for ever: passing.txt, and what a run says against it."""
+"""What passed once passes for ever: two lists, and what a run says against them.
+
+passing.txt is what passes without ONNX Runtime, and has to pass with it too; the other list is what passes with it alone.
+"""
 
 import os
 from pathlib import Path
 
+from configurations import AUTO, AUTO_WITH
 from runner import Verdict
 
-FILE = Path(__file__).with_name("passing.txt")
+FOLDER = Path(__file__).parent
+WITHOUT = "passing.txt"
+ONLY_WITH = "passing-only-with-onnxruntime.txt"
 UPDATING = os.environ.get("UPDATE_RATCHET") == "1"
-NEVER = {Verdict.WRONG, Verdict.CRASHED}
+NEVER = {Verdict.WRONG, Verdict.CRASHED, Verdict.TIMED_OUT}
 
 
-def read():
-    return set(FILE.read_text().split()) if FILE.exists() else set()
+def read(name):
+    path = FOLDER / name
+    return set(path.read_text().split()) if path.exists() else set()
+
+
+def listed(configuration):
+    """What has to pass in a configuration."""
+    return read(WITHOUT) if configuration is AUTO else read(WITHOUT) | read(ONLY_WITH)
 
 
 def passed(outcomes):
     return {id for id, outcome in outcomes.items() if outcome.verdict is Verdict.PASSED}
 
 
-def add(outcomes):
+def add(runs):
     """Lists what passes now. Nothing is taken off: a loss that is meant is deleted by hand, and seen in the diff."""
-    FILE.write_text("".join(f"{id}\n" for id in sorted(read() | passed(outcomes))))
+    without = read(WITHOUT) | passed(runs[AUTO])
+    write(WITHOUT, without)
+    write(ONLY_WITH, (read(ONLY_WITH) | passed(runs[AUTO_WITH])) - without)
+
+
+def write(name, ids):
+    (FOLDER / name).write_text("".join(f"{id}\n" for id in sorted(ids)))
 
 
 def never_allowed(outcomes):
-    """Wrong answers and crashes, listed or not."""
+    """Wrong answers, crashes and endless runs, listed or not."""
     return [told(id, outcome) for id, outcome in sorted(outcomes.items()) if outcome.verdict in NEVER]
 
 

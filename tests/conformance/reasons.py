@@ -7,14 +7,22 @@ LENGTH = 110
 # The first that matches says it all.
 WHOLE = [
     (r"Unimplemented\((\w+)\)", r"operator \1 is not supported"),
+    (r"operator (?:[\w.]+\.)?(\w+) \(node '[^']*'\) is not supported", r"operator \1 is not supported"),
+    (r"(?:[\w.]+/)?(\w+) operator not supported or not enabled", r"operator \1 is not supported"),
     (r"Unknown DatumType (\w+)", r"data type \1 is not supported"),
-    (r"answers wrongly for operator (\w+) \(node '.*?'\): ([^;]*).*", r"\1: \2"),
+    (r"is of datatype (\w+), and rten", r"data type \1 is not supported"),
+    (r"the engines differ, and nothing decides", "the engines differ"),
 ]
 
 # What is about this very model or about the engine's inside.
 NOISE = [
+    (r"; docs/models.md says.*", ""),
     (r"^\d{3}: ", ""),
-    (r"tract (cannot run this model|failed): ", ""),
+    (r"(tract|rten) (cannot run (this|the) model( with these inputs)?|failed): ", ""),
+    (r"operator \"\" failed: ", ""),
+    (r"operator error: ", ""),
+    (r"\. Inputs were .*", ""),
+    (r"operator (\w+) \(node '[^']*'\): ", r"\1: "),
     (r"Translating proto model to model: ", ""),
     (r"(Translating|Failed analyse for|codegen) node #\d+ \"[^\"]*\" ", ""),
     (r"Evaluating #\d+ \"[^\"]*\" ", ""),
@@ -28,6 +36,7 @@ NOISE = [
     (r"\[[^\]]*\]", "[…]"),
     (r"\b(\w+: )\1", r"\1"),
     (r"Symbol <\w+>", "Symbol"),
+    (r"\b(Val|Sym)\([^)]*\)", "…"),
     (r"\.$", ""),
 ]
 

@@ -22,6 +22,8 @@ SETTINGS = {
     "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
     "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
     "ONNXD_SERVER__REQUEST_TIMEOUT_MS": str(REQUEST_WITHIN_MS),
+    # Whatever locales a machine has, which ONNX Runtime's StringNormalizer would load.
+    "LOCPATH": "/nowhere",
 }
 
 
@@ -40,38 +42,46 @@ class Outcome:
     # The server's own words, or the difference.
     reason: str = ""
     load_ms: float = 0
+    # The engine that serves the model, and what was found of every engine.
+    engine: str = ""
+    findings: tuple = ()
+
+    @property
+    def caught(self):
+        """The engines that were kept from serving for what they answered, or failed to."""
+        return [finding for finding in self.findings if finding["standing"] in ("differs", "fails")]
 
 
-def run(cases):
-    """The outcome of every case, by its id."""
+def run(cases, settings):
+    """The outcome of every case, by its id, from servers with these settings."""
     outcomes = {}
     for first in range(0, len(cases), MODELS_A_SERVER):
-        run_batch(cases[first : first + MODELS_A_SERVER], outcomes)
+        run_batch(cases[first : first + MODELS_A_SERVER], outcomes, settings)
     return outcomes
 
 
-def run_batch(cases, outcomes):
+def run_batch(cases, outcomes, settings):
     if not cases:
         return
     (TARGET / "conformance").mkdir(exist_ok=True)
     with TemporaryDirectory(dir=TARGET / "conformance") as folder:
-        rest = serve(cases, Path(folder), outcomes)
+        rest = serve(cases, Path(folder), outcomes, settings)
     if len(rest) == len(cases) > 1:
         half = len(cases) // 2
-        run_batch(cases[:half], outcomes)
-        run_batch(cases[half:], outcomes)
+        run_batch(cases[:half], outcomes, settings)
+        run_batch(cases[half:], outcomes, settings)
     else:
-        run_batch(rest, outcomes)
+        run_batch(rest, outcomes, settings)
 
 
-def serve(cases, folder, outcomes):
+def serve(cases, folder, outcomes, settings):
     """Asks one server; the cases that are left without an outcome because it died or never got ready."""
     models = folder / "models"
     for case in cases:
         (models / case.model_name).mkdir(parents=True)
         (models / case.model_name / "model.onnx").write_bytes(case.model.SerializeToString())
     try:
-        server = Server(folder, models=models, ready_within=READY_WITHIN_S, **SETTINGS)
+        server = Server(folder, models=models, ready_within=READY_WITHIN_S, **SETTINGS, **settings)
     except (TimeoutError, RuntimeError, requests.ConnectionError) as error:
         if len(cases) > 1:
             return cases
@@ -91,20 +101,24 @@ def serve(cases, folder, outcomes):
 
 def ask_all(server, cases, outcomes):
     load_ms = load_times(server.log)
-    reasons = {model["name"]: model.get("reason") for model in server.get("/health").json()["models"]}
+    models = {model["name"]: model for model in server.get("/health").json()["models"]}
     with requests.Session() as session:
         for index, case in enumerate(cases):
-            took = load_ms.get(case.model_name, 0)
-            reason = reasons[case.model_name]
-            if reason:
-                outcomes[case.id] = Outcome(Verdict.NOT_LOADED, reason, took)
+            model = models[case.model_name]
+            known = {
+                "load_ms": load_ms.get(case.model_name, 0),
+                "engine": model.get("engine", ""),
+                "findings": tuple(model.get("engines", ())),
+            }
+            if "reason" in model:
+                outcomes[case.id] = Outcome(Verdict.NOT_LOADED, model["reason"], **known)
                 continue
             try:
                 verdict, reason = ask(server, session, case)
             except requests.ConnectionError:
-                outcomes[case.id] = Outcome(Verdict.CRASHED, cause_of_death(server), took)
+                outcomes[case.id] = Outcome(Verdict.CRASHED, cause_of_death(server), **known)
                 return cases[index + 1 :]
-            outcomes[case.id] = Outcome(verdict, reason, took)
+            outcomes[case.id] = Outcome(verdict, reason, **known)
     return []
 
 

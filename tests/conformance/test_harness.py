@@ -6,6 +6,7 @@ import pytest
 import ratchet
 import runner
 from cases import DATATYPES, Case, left_out_for
+from configurations import AUTO, AUTO_WITH
 from onnx import TensorProto, helper
 from reasons import short
 from runner import Outcome, Verdict
@@ -14,11 +15,11 @@ from wire import difference, elements
 NAN, INFINITY = float("nan"), float("inf")
 
 
-def case_of(element, operator="Identity", **changes):
+def case_of(element, operator="Identity", data_sets=(), **changes):
     """A model of one operator from x to y."""
     x, y = (helper.make_tensor_value_info(name, element, None) for name in "xy")
     graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "test", [x], [y])
-    return Case("suite", "test", helper.make_model(graph), [], (("ai.onnx", operator),), **changes)
+    return Case("suite", "test", helper.make_model(graph), list(data_sets), (("ai.onnx", operator),), **changes)
 
 
 def answer(element, data, shape=None, name="y"):
@@ -71,24 +72,34 @@ def test_what_no_request_carries_is_left_out():
 
 
 def test_the_ratchet_turns_one_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(ratchet, "FILE", tmp_path / "passing.txt")
+    monkeypatch.setattr(ratchet, "FOLDER", tmp_path)
     outcomes = {"s/new": Outcome(Verdict.PASSED), "s/lost": Outcome(Verdict.WRONG, "1 instead of 2")}
     listed = {"s/lost", "s/gone"}
     assert ratchet.never_allowed(outcomes) == ["s/lost: wrong: 1 instead of 2"]
     assert ratchet.lost(outcomes, listed) == ["s/gone: there is no such case", "s/lost: wrong: 1 instead of 2"]
     assert ratchet.unlisted(outcomes, listed) == ["s/new"]
-    ratchet.FILE.write_text("s/gone\ns/lost\n")
-    ratchet.add(outcomes)
-    assert ratchet.FILE.read_text() == "s/gone\ns/lost\ns/new\n"
+    ratchet.write(ratchet.WITHOUT, listed)
+    ratchet.add({AUTO: outcomes, AUTO_WITH: {**outcomes, "s/with": Outcome(Verdict.PASSED)}})
+    assert ratchet.listed(AUTO) == {"s/gone", "s/lost", "s/new"}
+    assert ratchet.listed(AUTO_WITH) == ratchet.listed(AUTO) | {"s/with"}
+    assert ratchet.read(ratchet.ONLY_WITH) == {"s/with"}
+
+
+def test_what_is_caught_is_what_others_contradict():
+    findings = [{"name": name, "standing": name, "reason": ""} for name in ("agrees", "refuses", "differs", "fails")]
+    caught = Outcome(Verdict.PASSED, findings=tuple(findings)).caught
+    assert [finding["name"] for finding in caught] == ["differs", "fails"]
 
 
 def test_deviations_name_cases_and_rules_that_exist():
     case = case_of(TensorProto.FLOAT)
     rules = deviations.read("# a comment\n\nsuite/test  atol=0.5 # why\n")
     assert deviations.applied([case], rules)[0].atol == 0.5
+    case_of_40 = case_of(TensorProto.FLOAT, data_sets=[([], [np.array([-40, 1])])])
+    assert deviations.applied([case_of_40], {"suite/test": "share=1e-3"})[0].atol == 0.04
     with pytest.raises(ValueError, match="cases that do not exist"):
         deviations.applied([case], {"suite/other": "atol=1"})
-    with pytest.raises(ValueError, match="expected atol=NUMBER, rtol=NUMBER or onnxruntime"):
+    with pytest.raises(ValueError, match="expected atol=NUMBER, rtol=NUMBER, share=NUMBER or onnxruntime"):
         deviations.applied([case], {"suite/test": "never"})
 
 
@@ -97,12 +108,16 @@ def test_reasons_group():
     assert short(loop) == "operator Loop is not supported"
     axes = 'tract cannot run this model: Translating node #2 "n" Reduce13 ToTypedTranslator: expected axes.'
     assert short(axes) == "Reduce13: expected axes"
+    lone = "rten cannot run this model: operator error: ai.x/Loop operator not supported or not enabled; docs/models.md says"
+    assert short(lone) == "operator Loop is not supported"
+    lengths = "operator LSTM (node 'y'): rten ignores sequence_lens; docs/models.md says what loads"
+    assert short(lengths) == "LSTM: rten ignores sequence_lens"
 
 
 def test_a_case_that_kills_the_server_is_found_alone(monkeypatch):
     """Case 5 kills it while it loads, case 9 at its request; all others pass."""
 
-    def serve(cases, _folder, outcomes):
+    def serve(cases, _folder, outcomes, _settings):
         if 5 in cases:
             if len(cases) > 1:
                 return cases
@@ -116,6 +131,6 @@ def test_a_case_that_kills_the_server_is_found_alone(monkeypatch):
 
     monkeypatch.setattr(runner, "serve", serve)
     monkeypatch.setattr(runner, "MODELS_A_SERVER", 7)
-    outcomes = runner.run(list(range(20)))
+    outcomes = runner.run(list(range(20)), {})
     assert sorted(outcomes) == list(range(20))
     assert [case for case, verdict in outcomes.items() if verdict is Verdict.CRASHED] == [5, 9]

@@ -72,11 +72,12 @@ fn check(node: &NodeProto) -> Option<Check> {
 fn attention(node: &NodeProto, _: &Values) -> Option<&'static str> {
     const SCORES: usize = 3;
     const PAST_KEY: usize = 4;
-    let is_wrong = has(&node.output, SCORES)
-        && has(&node.input, PAST_KEY)
-        && values::attribute(node, "is_causal").is_some_and(|causal| causal.i == 1);
+    const WITH_MASK: i64 = 2;
+    let is = |name, value| values::attribute(node, name).is_some_and(|found| found.i == value);
+    let lacks_mask = has(&node.input, PAST_KEY) || is("qk_matmul_output_mode", WITH_MASK);
+    let is_wrong = has(&node.output, SCORES) && is("is_causal", 1) && lacks_mask;
     is_wrong.then_some(
-        "ONNX Runtime gives wrong scores for is_causal with past keys; leave that output away",
+        "ONNX Runtime leaves the causal mask out of the scores that it gives out; leave that output away",
     )
 }
 
@@ -118,13 +119,14 @@ fn resize(node: &NodeProto, values: &Values) -> Option<&'static str> {
     )
 }
 
-/// A frame of no length divides by zero, and the processor ends the process for it.
+/// A frame or a step of no length divides by zero, and the processor ends the process for it.
 fn stft(node: &NodeProto, values: &Values) -> Option<&'static str> {
-    const FRAME_LENGTH: usize = 3;
-    let length = node.input.get(FRAME_LENGTH).filter(|name| !name.is_empty());
-    length.filter(|length| !values.is_constant(length)).map(|_| {
-        "a request with the frame_length 0 would end ONNX Runtime and the server with it; make frame_length a constant"
-    })
+    const LENGTHS: [usize; 2] = [1, 3];
+    let lengths = LENGTHS.iter().filter_map(|place| node.input.get(*place));
+    let mut lengths = lengths.filter(|name| !name.is_empty());
+    lengths.any(|length| !values.is_constant(length)).then_some(
+        "a request with frame_step or frame_length 0 would end ONNX Runtime and the server with it; make both constants",
+    )
 }
 
 fn has(names: &[String], place: usize) -> bool {
@@ -278,12 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_constant_length_of_frames_is_safe() {
+    fn only_constant_lengths_of_frames_and_steps_are_safe() {
         check(
             vec![node("STFT", &["x", "three", "", "n"])],
             Some("frame_length"),
         );
         check(vec![node("STFT", &["x", "three", "", "three"])], None);
-        check(vec![node("STFT", &["x", "n", "x"])], None);
+        check(vec![node("STFT", &["x", "three", "x"])], None);
+        check(vec![node("STFT", &["x", "n", "x"])], Some("frame_step"));
     }
 }

@@ -15,6 +15,7 @@ use super::ops::present::Present;
 pub fn register(onnx: &mut Onnx) {
     let register = &mut onnx.op_register;
     register.insert("Attention", attention);
+    register.insert("Dropout", dropout);
     register.insert("GridSample", grid_sample);
     register.insert("Resize", resize);
     register.insert("SpaceToDepth", space_to_depth);
@@ -83,6 +84,19 @@ impl Expansion for MaskedAttention {
         );
         self.tracts.as_ref().wire(prefix, model, inputs)
     }
+}
+
+/// tract's Dropout fails in training mode, which shows with the first request that asks for it.
+fn dropout(context: &ParsingContext, node: &NodeProto) -> Built {
+    const TRAINING_MODE: usize = 2;
+    let mode = node.input.get(TRAINING_MODE);
+    if let Some(mode) = mode.filter(|mode| !mode.is_empty()) {
+        ensure!(
+            initializer(context, mode)?.is_some(),
+            "a training_mode that is no constant is not supported; export in inference mode"
+        );
+    }
+    builtin(context, node)
 }
 
 fn grid_sample(context: &ParsingContext, node: &NodeProto) -> Built {

@@ -11,6 +11,7 @@ mod det;
 mod frame;
 mod gemm;
 mod indices;
+mod non_max_suppression;
 mod one_hot;
 mod pad;
 mod pick;
@@ -41,6 +42,7 @@ pub fn register(onnx: &mut Onnx) {
     frame::register(onnx);
     gemm::register(onnx);
     indices::register(onnx);
+    non_max_suppression::register(onnx);
     one_hot::register(onnx);
     pad::register(onnx);
     pointwise::register(onnx);

@@ -44,7 +44,8 @@ impl AffineGrid {
     /// A place along an axis, from -1 to 1.
     fn coordinate(&self, at: usize, length: usize) -> f64 {
         match (self.align_corners, length) {
-            (true, 1) => 0.0,
+            // ONNX leaves it open; ONNX Runtime takes the end.
+            (true, 1) => 1.0,
             (true, _) => 2.0 * at as f64 / (length - 1) as f64 - 1.0,
             (false, _) => (2.0 * at as f64 + 1.0) / length as f64 - 1.0,
         }

@@ -1,7 +1,8 @@
 //! One direction of a recurrent layer, over whole sequences.
 //!
 //! The inputs' products are taken once for all steps. A row whose sequence has ended keeps its state, its outputs
-//! behind the end stay zero, and the reverse direction begins at each row's own end.
+//! behind the end stay zero, and the reverse direction begins at each row's own end. A row without any step ends with
+//! zeros, whatever it began with, as ONNX Runtime has it.
 
 use tract_ndarray::{Array2, ArrayView3, ArrayViewMut3, s};
 use tract_onnx::prelude::*;
@@ -42,6 +43,15 @@ impl<T: Real> Sequences<'_, T> {
                     y.slice_mut(s![at, row, ..]).assign(&next.hidden.row(row));
                 }
             }
+        }
+        for (row, _) in self
+            .lengths
+            .iter()
+            .enumerate()
+            .filter(|(_, length)| **length == 0)
+        {
+            state.hidden.row_mut(row).fill(T::zero());
+            state.cell.row_mut(row).fill(T::zero());
         }
         Ok(state)
     }

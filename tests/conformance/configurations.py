@@ -1,0 +1,37 @@
+"""The five servers that every case is put to: the engines chosen among, and each of them alone."""
+
+from dataclasses import dataclass
+
+from server import TARGET
+
+
+@dataclass(frozen=True)
+class Configuration:
+    # In the names of reports.
+    name: str
+    # In the page's columns.
+    title: str
+    engine: str
+    has_library: bool
+    # The share of the inference cases that must pass.
+    least_share: float = 0
+
+    @property
+    def settings(self):
+        there = {"ORT_DYLIB_PATH": library()} if self.has_library else {"ONNXD_INFERENCE__ONNXRUNTIME": "off"}
+        return {"ONNXD_INFERENCE__ENGINE": self.engine, **there}
+
+
+def library():
+    """ONNX Runtime's library, from the wheel that the cases are checked with as well."""
+    [found] = (TARGET / "venv" / "lib").glob("python3*/site-packages/onnxruntime/capi/libonnxruntime.so.1.*")
+    return str(found)
+
+
+TRACT = Configuration("tract", "tract", "tract", has_library=False)
+RTEN = Configuration("rten", "rten", "rten", has_library=False)
+ONNXRUNTIME = Configuration("onnxruntime", "ONNX Runtime", "onnxruntime", has_library=True)
+AUTO = Configuration("auto", "auto", "auto", has_library=False, least_share=0.85)
+AUTO_WITH = Configuration("auto-onnxruntime", "auto with ONNX Runtime", "auto", has_library=True, least_share=0.95)
+AUTOS = (AUTO, AUTO_WITH)
+ALL = (TRACT, RTEN, ONNXRUNTIME, *AUTOS)
