@@ -14,7 +14,7 @@ use crate::engine::onnx::proto::{ModelProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// Operators that are looked at; a file that has none of them is not read again.
-const SUSPECTS: [&str; 8] = [
+const SUSPECTS: [&str; 9] = [
     "Attention",
     "Cast",
     "CastLike",
@@ -23,6 +23,7 @@ const SUSPECTS: [&str; 8] = [
     "Mod",
     "Resize",
     "STFT",
+    "ai.onnx.ml.TreeEnsemble",
 ];
 
 type Check = fn(&NodeProto, &Values) -> Option<&'static str>;
@@ -54,16 +55,18 @@ pub fn refuse(bytes: &Bytes, file: &OnnxFile) -> Result<()> {
 }
 
 fn check(node: &NodeProto) -> Option<Check> {
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
-    }
-    match node.op_type.as_str() {
-        "Attention" => Some(attention),
-        "Cast" | "CastLike" => Some(cast),
-        "Div" | "Mod" => Some(divide),
-        "MaxUnpool" => Some(max_unpool),
-        "Resize" => Some(resize),
-        "STFT" => Some(stft),
+    let domain = node.domain.as_str();
+    match (domain, node.op_type.as_str()) {
+        ("ai.onnx.ml", "TreeEnsemble") => Some(tree_ensemble),
+        ("" | "ai.onnx", operator) => match operator {
+            "Attention" => Some(attention),
+            "Cast" | "CastLike" => Some(cast),
+            "Div" | "Mod" => Some(divide),
+            "MaxUnpool" => Some(max_unpool),
+            "Resize" => Some(resize),
+            "STFT" => Some(stft),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -127,6 +130,15 @@ fn stft(node: &NodeProto, values: &Values) -> Option<&'static str> {
     lengths.any(|length| !values.is_constant(length)).then_some(
         "a request with frame_step or frame_length 0 would end ONNX Runtime and the server with it; make both constants",
     )
+}
+
+/// It takes the number of SOFTMAX for LOGISTIC and the other way round.
+fn tree_ensemble(node: &NodeProto, _: &Values) -> Option<&'static str> {
+    const SOFTMAX: i64 = 1;
+    const LOGISTIC: i64 = 2;
+    let is_swapped = values::attribute(node, "post_transform")
+        .is_some_and(|transform| [SOFTMAX, LOGISTIC].contains(&transform.i));
+    is_swapped.then_some("ONNX Runtime numbers post_transform otherwise than ONNX does")
 }
 
 fn has(names: &[String], place: usize) -> bool {
@@ -288,5 +300,20 @@ mod tests {
         check(vec![node("STFT", &["x", "three", "", "three"])], None);
         check(vec![node("STFT", &["x", "three", "x"])], None);
         check(vec![node("STFT", &["x", "n", "x"])], Some("frame_step"));
+    }
+
+    #[test]
+    fn transforms_of_trees_that_are_numbered_otherwise_are_refused() {
+        let trees = |transform| {
+            let node = NodeProto {
+                domain: "ai.onnx.ml".to_owned(),
+                ..node("TreeEnsemble", &["x"])
+            };
+            with(node, "post_transform", transform, "")
+        };
+        check(vec![trees(1)], Some("post_transform"));
+        check(vec![trees(2)], Some("post_transform"));
+        check(vec![trees(0)], None);
+        check(vec![trees(3)], None);
     }
 }
