@@ -15,7 +15,6 @@ mod zipmap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-pub use self::library::Library;
 use self::model::OnnxRuntimeModel;
 use self::runtime::Runtime;
 use super::{Attempt, Engine, Model, ModelSource};
@@ -30,13 +29,13 @@ const BESIDES_BYTES: u64 = 40 << 20;
 /// Loads models with ONNX Runtime.
 #[derive(Clone)]
 pub struct OnnxRuntimeEngine {
-    library: Library,
+    library: LibraryPath,
     opened: Arc<OnceLock<Result<Runtime, String>>>,
 }
 
 impl OnnxRuntimeEngine {
     /// An engine that opens the library with the first model that it loads.
-    pub fn new(library: Library) -> OnnxRuntimeEngine {
+    pub fn new(library: LibraryPath) -> OnnxRuntimeEngine {
         OnnxRuntimeEngine {
             library,
             opened: Arc::default(),
@@ -48,12 +47,12 @@ impl OnnxRuntimeEngine {
         match self.opened.get() {
             Some(Ok(runtime)) => Ok(runtime.path().to_owned()),
             Some(Err(reason)) => Err(reason.clone()),
-            None => self.library.find(),
+            None => library::find(&self.library),
         }
     }
 
     fn runtime(&self) -> Result<&Runtime> {
-        let open = || self.library.find().and_then(|path| Runtime::open(&path));
+        let open = || library::find(&self.library).and_then(|path| Runtime::open(&path));
         let opened = self.opened.get_or_init(open);
         opened
             .as_ref()
@@ -61,15 +60,12 @@ impl OnnxRuntimeEngine {
     }
 }
 
-/// The engine, unless there is no library in the usual places or the setting says that it is not wanted.
+/// The engine, unless there is no library in the usual places or the setting says that it is not wanted. A library that
+/// the setting names is missed when a model is loaded, so that every model tells of it.
 pub fn find(path: &LibraryPath) -> Option<OnnxRuntimeEngine> {
-    let engine = match path {
-        LibraryPath::Off => return None,
-        LibraryPath::Usual => OnnxRuntimeEngine::new(Library::Standard),
-        LibraryPath::At(path) => OnnxRuntimeEngine::new(Library::At(path.clone())),
-    };
-    let is_wanted = matches!(path, LibraryPath::At(_));
-    (is_wanted || engine.presence().is_ok()).then_some(engine)
+    let engine = OnnxRuntimeEngine::new(path.clone());
+    let is_named = matches!(path, LibraryPath::At(_));
+    (is_named || engine.presence().is_ok()).then_some(engine)
 }
 
 impl Engine for OnnxRuntimeEngine {

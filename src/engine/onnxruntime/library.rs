@@ -4,6 +4,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::LibraryPath;
+
 /// The library's name, before the number of its version.
 const NAME: &str = "libonnxruntime.so";
 
@@ -16,36 +18,27 @@ const FOLDERS: [&str; 5] = [
     "/opt/onnxruntime/lib",
 ];
 
-/// Which library of ONNX Runtime is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Library {
-    /// The one beside the executable, else the first in the usual folders.
-    Standard,
-    /// The file or folder that the user names.
-    At(PathBuf),
-}
-
-impl Library {
-    /// The file, or what was looked for in vain.
-    pub(super) fn find(&self) -> Result<PathBuf, String> {
-        match self {
-            Library::Standard => {
-                let beside = env::current_exe().ok();
-                let beside = beside.as_deref().and_then(Path::parent);
-                let mut folders = beside.into_iter().chain(FOLDERS.iter().map(Path::new));
-                folders.find_map(newest_in).ok_or_else(|| {
-                    let folders = FOLDERS.join(", ");
-                    format!("no {NAME} beside the executable or in {folders}")
-                })
-            }
-            Library::At(path) if path.is_dir() => {
-                newest_in(path).ok_or_else(|| format!("no {NAME} in {}", path.display()))
-            }
-            // By its whole path: a bare name would be searched for elsewhere.
-            Library::At(path) => path.canonicalize().map_err(|error| {
-                format!("no library of ONNX Runtime at {}: {error}", path.display())
-            }),
+/// The file that this setting means: for the usual places the one beside the executable, else the first in the usual
+/// folders; or what was looked for in vain.
+pub fn find(path: &LibraryPath) -> Result<PathBuf, String> {
+    match path {
+        LibraryPath::Off => Err("it is switched off".to_owned()),
+        LibraryPath::Usual => {
+            let beside = env::current_exe().ok();
+            let beside = beside.as_deref().and_then(Path::parent);
+            let mut folders = beside.into_iter().chain(FOLDERS.iter().map(Path::new));
+            folders.find_map(newest_in).ok_or_else(|| {
+                let folders = FOLDERS.join(", ");
+                format!("no {NAME} beside the executable or in {folders}")
+            })
         }
+        LibraryPath::At(path) if path.is_dir() => {
+            newest_in(path).ok_or_else(|| format!("no {NAME} in {}", path.display()))
+        }
+        // By its whole path: a bare name would be searched for elsewhere.
+        LibraryPath::At(path) => path
+            .canonicalize()
+            .map_err(|error| format!("no library of ONNX Runtime at {}: {error}", path.display())),
     }
 }
 
@@ -76,7 +69,7 @@ mod tests {
         for name in names {
             fs::write(folder.path().join(name), "").expect("a file can be written");
         }
-        let found = Library::At(folder.path().to_owned()).find().ok();
+        let found = find(&LibraryPath::At(folder.path().to_owned())).ok();
         assert_eq!(found, expected.map(|name| folder.path().join(name)));
     }
 
@@ -110,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_there_is_told() {
-        let reason = Library::At("/nowhere/libonnxruntime.so".into()).find();
+        let reason = find(&LibraryPath::At("/nowhere/libonnxruntime.so".into()));
         let reason = reason.expect_err("there is no such file");
         assert!(reason.contains("/nowhere/libonnxruntime.so"), "{reason}");
     }
