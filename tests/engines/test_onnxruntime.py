@@ -2,14 +2,13 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import agreement
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import requests
+from engines import WAYS
 from onnx import TensorProto, helper, numpy_helper
 from polling import wait_until
 from server import Server
@@ -17,10 +16,8 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn import datasets, linear_model
 
-[LIBRARY] = Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*")
 SETTINGS = {
-    "ORT_DYLIB_PATH": str(LIBRARY),
-    "ONNXD_INFERENCE__ENGINE": "onnxruntime",
+    **WAYS["onnxruntime"],
     "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
     "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
 }
