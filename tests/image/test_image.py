@@ -160,9 +160,6 @@ def test_image_serves_on_the_port_that_it_is_told(daemon, image):
     with Container(daemon, image, ["--env", "PORT=5000"], port=5000) as container:
         container.until_ready()
         assert container.post("/predict", IRIS).ok
-        for model in container.get("/health").json()["models"]:
-            standings = {engine["name"]: engine["standing"] for engine in model["engines"]}
-            assert standings["tract"] == standings["onnxruntime"] == "agrees", model
         container.execute("/usr/local/bin/onnxd", "health")
 
 
@@ -171,6 +168,3 @@ def test_image_serves_a_mounted_folder_of_models(daemon, image):
     with Container(daemon, image, ["--read-only", volume]) as container:
         container.until_ready()
         assert container.post("/predict", IRIS).ok
-        for model in container.get("/health").json()["models"]:
-            standings = {engine["name"]: engine["standing"] for engine in model["engines"]}
-            assert standings["tract"] == standings["onnxruntime"] == "agrees", model
