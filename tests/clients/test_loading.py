@@ -18,7 +18,7 @@ from server import BINARY, Server
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 MOST_PLANS = 64
 # The ways of running a model that are tried here, and the plans, are this engine's.
-ON_TRACT = {"ONNXD_INFERENCE__ENGINE": "tract"}
+TRACT = {"ONNXD_INFERENCE__ENGINE": "tract"}
 ANY = "one plan for every shape"
 EACH_SHAPE = "a plan for each shape"
 node = helper.make_node
@@ -176,7 +176,7 @@ WANTED = {name: expected(*made) for name, made in MODELS.items()}
 @pytest.fixture(scope="module")
 def loading(tmp_path_factory):
     models = {name: made for name, (made, _) in MODELS.items()}
-    with agreement.serving(tmp_path_factory, models, **ON_TRACT) as running:
+    with agreement.serving(tmp_path_factory, models, **TRACT) as running:
         yield running
 
 
@@ -192,7 +192,7 @@ def inspect(folder, made, *arguments):
     path = folder / "model.onnx"
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     command = [BINARY, "inspect", *arguments, path]
-    return subprocess.run(command, env=ON_TRACT, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env=TRACT, capture_output=True, text=True, timeout=30)
 
 
 def inspected(folder, made):
@@ -219,29 +219,38 @@ def test_requests_of_different_shapes_at_the_same_time(loading):
         assert all(result is None for result in threads.map(ask, cases * 3))
 
 
+# Of tract alone: the plans that it makes, and keeps.
+
+
+@pytest.fixture(scope="module")
+def planning(tmp_path_factory):
+    with agreement.serving(tmp_path_factory, {"tile": MODELS["tile"][0]}, **TRACT) as running:
+        yield running
+
+
 def plans(server):
     metrics = server.metrics()
     names = ("hits_total", "misses_total", "plans", "bytes")
     return {name: metrics[f"onnxd_plan_cache_{name}"] for name in names}
 
 
-def test_more_shapes_than_the_cache_holds(loading, session):
+def test_more_shapes_than_the_cache_holds(planning, session):
     made, _ = MODELS["tile"]
     asked = [{"x": floats(n, 6), "times": integers(1, 2)} for n in range(10, 10 + MOST_PLANS + 20)]
     wanted = expected(made, asked)
-    before = plans(loading)
+    before = plans(planning)
     for request, answer in zip(asked, wanted, strict=True):
-        v2.assert_same(v2.infer(loading, session, "tile", request)["y"], answer["y"])
-    full = plans(loading)
+        v2.assert_same(v2.infer(planning, session, "tile", request)["y"], answer["y"])
+    full = plans(planning)
     assert full["misses_total"] - before["misses_total"] == len(asked)
     assert full["plans"] == MOST_PLANS
-    v2.infer(loading, session, "tile", asked[-1])
-    again = plans(loading)
+    v2.infer(planning, session, "tile", asked[-1])
+    again = plans(planning)
     assert (again["hits_total"] > full["hits_total"], again["misses_total"]) == (True, full["misses_total"])
     # The first was given up for the last, and is made anew.
-    v2.assert_same(v2.infer(loading, session, "tile", asked[0])["y"], wanted[0]["y"])
-    assert plans(loading)["misses_total"] == full["misses_total"] + 1
-    assert plans(loading)["plans"] == MOST_PLANS
+    v2.assert_same(v2.infer(planning, session, "tile", asked[0])["y"], wanted[0]["y"])
+    assert plans(planning)["misses_total"] == full["misses_total"] + 1
+    assert plans(planning)["plans"] == MOST_PLANS
 
 
 def test_the_cache_counts_the_bytes_of_its_plans(tmp_path_factory, session):
@@ -249,7 +258,7 @@ def test_the_cache_counts_the_bytes_of_its_plans(tmp_path_factory, session):
     parameters = [node("Reshape", ["x", "to"], ["r"]), node("MatMul", ["r", "w"], ["y"])]
     inputs = [value("x", ["n", 4]), value("to", [2], INT64)]
     made = model(parameters, inputs, [value("y", None)], [weight("w", floats(4, 256))])
-    with agreement.serving(tmp_path_factory, {"weighty": made}, **ON_TRACT) as running:
+    with agreement.serving(tmp_path_factory, {"weighty": made}, **TRACT) as running:
         for count in (3, 5, 7):
             v2.infer(running, session, "weighty", {"x": floats(count, 4), "to": integers(count, 4)})
         kept = plans(running)
@@ -373,7 +382,7 @@ def test_many_at_once_answer_like_onnx_runtime(joining, name):
 
 
 def test_a_load_that_takes_too_long_is_given_up(tmp_path):
-    """4,000 layers, which take far longer than the time that is allowed."""
+    """4,000 layers, for which tract takes far longer than the time that is allowed."""
     layers = [node("MatMul", [f"h{at}", "w"], [f"h{at + 1}"]) for at in range(4000)]
     slow = model(layers, [value("h0", ["n", 4])], [value("h4000", ["n", 4])], [weight("w", np.eye(4))])
     quick = model([node("Relu", ["x"], ["y"])], [value("x", ["n", 4])], [value("y", ["n", 4])])
@@ -381,7 +390,7 @@ def test_a_load_that_takes_too_long_is_given_up(tmp_path):
     folder.mkdir()
     (folder / "slow.onnx").write_bytes(slow.SerializeToString())
     (folder / "quick.onnx").write_bytes(quick.SerializeToString())
-    settings = {"ONNXD_REPOSITORY__REQUIRE_ALL": "false", "ONNXD_INFERENCE__LOAD_TIMEOUT_MS": "400"}
+    settings = {"ONNXD_REPOSITORY__REQUIRE_ALL": "false", "ONNXD_INFERENCE__LOAD_TIMEOUT_MS": "400"} | TRACT
     running = Server(tmp_path, models=folder, **settings)
     try:
         health = wait_until(lambda: running.get("/health").json(), 10, "health answers")

@@ -53,6 +53,8 @@ pub struct Fact {
     /// How many elements it has, where it is known to be a vector.
     pub length: Option<usize>,
     pub reach: Reach,
+    /// A fraction that is a whole number all the same, such as a mask.
+    pub is_whole: bool,
     /// A boolean that may be held as any number but 0 for true.
     pub is_loose: bool,
     /// The one number that it is, where it is a constant of one whole number.
@@ -67,6 +69,7 @@ impl Fact {
             rank: None,
             length: None,
             reach,
+            is_whole: false,
             is_loose: false,
             number: None,
         }
@@ -81,6 +84,7 @@ impl Fact {
             rank: self.rank.filter(|rank| other.rank == Some(*rank)),
             length: self.length.filter(|length| other.length == Some(*length)),
             reach: self.reach.max(other.reach),
+            is_whole: self.is_whole && other.is_whole,
             is_loose: self.is_loose || other.is_loose,
             number: None,
         }
@@ -131,6 +135,11 @@ impl Fact {
                 .unwrap_or(Reach::Small),
             _ => Reach::Any,
         };
+        let is_whole = tensor.data_type == FLOAT
+            && tensor.dims.iter().product::<i64>() <= MOST_FRACTIONS as i64
+            && fractions(tensor)
+                .iter()
+                .all(|fraction| fraction.fract() == 0.0);
         let number = match whole[..] {
             [number] => Some(number),
             _ => None,
@@ -142,6 +151,7 @@ impl Fact {
         Fact {
             rank: Some(tensor.dims.len()),
             length,
+            is_whole,
             number,
             ..Fact::of(Some(tensor.data_type), reach)
         }

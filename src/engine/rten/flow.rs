@@ -421,9 +421,11 @@ fn result(seen: &Seen) -> Fact {
             (reach, _) => reach,
         };
         let is_loose = to == BOOL && (from.is_loose || from.element != Some(BOOL));
+        let is_integer = from.element.is_some() && !from.is_fraction();
         return Fact {
             element: Some(to),
             reach,
+            is_whole: from.is_whole || is_integer,
             is_loose,
             number: None,
             ..from
@@ -439,12 +441,18 @@ fn result(seen: &Seen) -> Fact {
             .map(|(_, fact)| fact);
         let element = same(places.first().copied().unwrap_or(0));
         let is_loose = moved.clone().flatten().any(|fact| fact.is_loose);
+        let is_whole = moved.clone().flatten().all(|fact| fact.is_whole);
         return Fact {
             is_loose,
+            is_whole,
             ..Fact::of(element, largest(&mut moved.clone()))
         };
     }
     match seen.operator.as_str() {
+        "Add" | "Sub" => Fact {
+            is_whole: seen.inputs().flatten().all(|fact| fact.is_whole),
+            ..Fact::of(same(0), largest(&mut seen.inputs.iter()))
+        },
         "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or" | "Xor"
         | "Not" | "IsInf" | "IsNaN" => Fact::of(Some(BOOL), Reach::Small),
         "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression"

@@ -30,7 +30,7 @@ fn reason(seen: &Seen) -> Option<&'static str> {
         "Cast" | "CastLike" => {
             let from_fractions = seen
                 .input(0)
-                .is_none_or(|fact| fact.is_fraction() || fact.element.is_none());
+                .is_none_or(|fact| fact.is_fraction() && !fact.is_whole || fact.element.is_none());
             is(
                 target(seen) == Some(BOOL) && from_fractions,
                 "rten takes fractions below 1 for false",
