@@ -5,7 +5,7 @@
 use prost::Message;
 
 use crate::engine::ModelSource;
-use crate::engine::onnx::proto::{GraphProto, ModelProto, TensorProto};
+use crate::engine::onnx::proto::{ModelProto, NodeProto, TensorProto};
 use crate::engine::onnx::{Node, OnnxFile};
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
@@ -58,7 +58,7 @@ fn reason(node: &Node, file: &OnnxFile, source: &ModelSource) -> Option<&'static
         "STFT" => (
             node.inputs
                 .get(1)
-                .is_some_and(|step| is_computed(step, file)),
+                .is_some_and(|step| constant(step, source).is_none()),
             "a frame_step of 0 would end the process, and a request decides about it",
         ),
         _ => return None,
@@ -68,14 +68,6 @@ fn reason(node: &Node, file: &OnnxFile, source: &ModelSource) -> Option<&'static
 
 fn is_there(names: &[String], place: usize) -> bool {
     names.get(place).is_some_and(|name| !name.is_empty())
-}
-
-/// Whether a value comes from a request, or is computed from what does.
-fn is_computed(name: &str, file: &OnnxFile) -> bool {
-    let mut inputs = file.signature.inputs.iter();
-    let gives = |node: &&Node| node.outputs.iter().any(|output| output == name);
-    let giver = file.nodes.iter().find(gives);
-    inputs.any(|input| input.name == name) || giver.is_some_and(|node| node.operator != "Constant")
 }
 
 fn gives_text(node: &Node, file: &OnnxFile) -> bool {
@@ -101,24 +93,25 @@ fn may_be_fractions(node: &Node, file: &OnnxFile) -> bool {
     })
 }
 
-/// Whether a value is a constant of the graph that holds whole numbers alone.
+/// Whether a value is a constant that holds whole numbers alone.
 fn is_whole(name: &str, source: &ModelSource) -> bool {
-    let model = ModelProto::decode(source.bytes.clone()).unwrap_or_default();
-    let numbers = model.graph.as_ref().and_then(|graph| constant(graph, name));
-    let numbers = numbers.map(fractions).unwrap_or_default();
-    !numbers.is_empty() && numbers.iter().all(|number| number.fract() == 0.0)
+    let numbers = constant(name, source).map(|tensor| fractions(&tensor));
+    numbers.is_some_and(|numbers| {
+        !numbers.is_empty() && numbers.iter().all(|number| number.fract() == 0.0)
+    })
 }
 
-fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
-    let mut weights = graph.initializer.iter();
-    let gives = |output: &Option<&String>| output.is_some_and(|output| output == name);
-    let mut constants = graph
-        .node
-        .iter()
-        .filter(|node| node.op_type == "Constant" && gives(&node.output.first()));
-    weights
-        .find(|weight| weight.name == name)
-        .or_else(|| constants.next()?.attribute.first()?.t.as_ref())
+/// A value that the graph itself holds.
+fn constant(name: &str, source: &ModelSource) -> Option<TensorProto> {
+    let graph = ModelProto::decode(source.bytes.clone()).ok()?.graph?;
+    let mut weights = graph.initializer.into_iter();
+    if let Some(weight) = weights.find(|weight| weight.name == name) {
+        return Some(weight);
+    }
+    let gives = |node: &NodeProto| node.output.iter().any(|output| output == name);
+    let node = graph.node.into_iter().find(gives)?;
+    let mut values = node.attribute.into_iter().filter_map(|value| value.t);
+    values.next().filter(|_| node.op_type == "Constant")
 }
 
 /// The elements of a tensor of FP32 that is in the file itself.
@@ -139,7 +132,7 @@ fn fractions(tensor: &TensorProto) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::engine::onnx::proto::{
-        AttributeProto, NodeProto, OperatorSetId, TensorTypeProto, TypeProto, ValueInfoProto,
+        AttributeProto, GraphProto, OperatorSetId, TensorTypeProto, TypeProto, ValueInfoProto,
     };
 
     const FLOAT: i32 = 1;
@@ -273,7 +266,7 @@ mod tests {
         let constant = [("x", FLOAT), ("", 0), ("scales", FLOAT)];
         let of_request = [("x", FLOAT), ("", 0), ("factors", FLOAT)];
         let y = [("y", FLOAT)];
-        let aligned = |scales| (vec![align_corners()], scales);
+        let aligned = |scales: &'static [f32]| (vec![align_corners()], scales);
         check("Resize", &constant, &y, aligned(&[1.0, 2.0]), false);
         check("Resize", &constant, &y, aligned(&[1.0, 0.6]), true);
         check("Resize", &of_request, &y, aligned(&[1.0]), true);
