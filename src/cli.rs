@@ -1,6 +1,7 @@
 //! The command line: one command a file, and the rules that all share for settings, output and exit codes.
 
 pub mod config;
+mod examination;
 pub mod health;
 pub mod inspect;
 pub mod predict;
@@ -35,7 +36,7 @@ struct CommandLine {
 enum Command {
     /// Load a model repository and serve it
     Serve(Settings),
-    /// Print what a model takes and gives, whether it loads, and an example request
+    /// Print what a model takes and gives, which engine would serve it, and an example request
     Inspect(inspect::Inspect),
     /// Run one request against a model, without a server
     Predict(predict::Predict),

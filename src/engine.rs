@@ -40,14 +40,9 @@ impl Engines {
 
     /// Those of this build whose parts are on this machine.
     pub fn of_machine(onnxruntime: &LibraryPath, plan_cache: PlanCacheMetrics) -> Engines {
-        let mut engines: Vec<Arc<dyn Engine>> = vec![Arc::new(tract::TractEngine::new(plan_cache))];
-        #[cfg(feature = "rten")]
-        engines.push(Arc::new(rten::RtenEngine::default()));
-        #[cfg(feature = "onnxruntime")]
-        engines.extend(onnxruntime::find(onnxruntime).map(|found| Arc::new(found) as _));
-        #[cfg(not(feature = "onnxruntime"))]
-        let _ = onnxruntime;
-        Engines::of(engines)
+        let tract: Option<Arc<dyn Engine>> = Some(Arc::new(tract::TractEngine::new(plan_cache)));
+        let engines = [tract, rten_engine(), onnxruntime_engine(onnxruntime)];
+        Engines::of(engines.into_iter().flatten())
     }
 
     /// Their names, in order.
@@ -78,6 +73,24 @@ impl Engines {
     pub fn list(&self) -> &[Arc<dyn Engine>] {
         &self.0
     }
+}
+
+fn rten_engine() -> Option<Arc<dyn Engine>> {
+    #[cfg(feature = "rten")]
+    return Some(Arc::new(rten::RtenEngine));
+    #[cfg(not(feature = "rten"))]
+    None
+}
+
+#[cfg_attr(
+    not(feature = "onnxruntime"),
+    expect(unused_variables, reason = "it is not looked for")
+)]
+fn onnxruntime_engine(library: &LibraryPath) -> Option<Arc<dyn Engine>> {
+    #[cfg(feature = "onnxruntime")]
+    return onnxruntime::find(library).map(|found| Arc::new(found) as _);
+    #[cfg(not(feature = "onnxruntime"))]
+    None
 }
 
 /// Turns model files into models.
@@ -181,6 +194,10 @@ pub trait Model: Send + Sync {
 }
 
 /// The first made-up request that the model runs, for engines that have no better way to find one.
+#[cfg_attr(
+    not(any(feature = "rten", feature = "onnxruntime")),
+    expect(dead_code, reason = "tract has a better way")
+)]
 fn find_sample(model: &dyn Model) -> Option<Sample> {
     let signature = model.signature();
     let runs = |sample: &Sample| {

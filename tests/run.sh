@@ -11,7 +11,8 @@
 #   image        the container image, built and run by a private Docker daemon
 # With --long also what takes gigabytes of wheels or many minutes:
 #   retrain      trains the bundled models anew and compares them
-#   exports      networks that PyTorch exports, by both of its exporters, against ONNX Runtime
+#   exports      networks that PyTorch exports, by both of its exporters, against ONNX Runtime;
+#                they are kept in target/exports
 #   fuzz         damaged model files, for two minutes
 #   benches      the benchmarks compile
 #
@@ -78,6 +79,7 @@ retrain() {
 exports() {
     release_binary
     venv target/venv-train tests/exports/requirements.txt
+    exported target/exports
     run_pytest tests/exports
 }
 
@@ -111,6 +113,17 @@ venv() {
     rm -rf "$folder"
     python3 -m venv "$folder"
     "$folder/bin/pip" install --quiet --no-cache-dir --requirement "$requirements"
+    touch "$stamp"
+}
+
+# Networks that PyTorch exports, made again only when what makes them has changed.
+exported() {
+    local folder=$1 stamp
+    stamp=$(cat tests/exports/{export.py,requirements.txt} models/train/requirements.txt | sha256sum)
+    stamp=$folder/made-from-${stamp:0:16}
+    if [[ -e $stamp ]]; then return; fi
+    rm -rf "$folder"
+    HF_HUB_OFFLINE=1 target/venv-train/bin/python tests/exports/export.py "$folder"
     touch "$stamp"
 }
 

@@ -1,4 +1,4 @@
-//! `onnxd predict`: one request through the same codec and engine as the server's, without a server.
+//! `onnxd predict`: one request through the same codec and engines as the server's, without a server.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::finish;
-use crate::config::Config;
-use crate::config::load::Sources;
-use crate::engine::tract::TractEngine;
-use crate::engine::{Engine, ModelSource};
+use super::examination::Examination;
+use super::{Settings, finish};
+use crate::config::{Config, EngineChoice};
+use crate::engine::ModelSource;
 use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
@@ -28,23 +27,39 @@ pub struct Predict {
     /// The request, in any style that /predict takes; - reads standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// The engine to run it on; auto takes the first that may serve [default: inference.engine, which is auto]
+    #[arg(long, value_name = "NAME", value_parser = parse_engine)]
+    engine: Option<EngineChoice>,
     /// Print the answer as the server would send it
     #[arg(long)]
     json: bool,
 }
 
+fn parse_engine(name: &str) -> Result<EngineChoice, String> {
+    EngineChoice::try_from(name.to_owned())
+}
+
 impl Predict {
     /// Prints the outputs.
     pub fn run(self) -> ExitCode {
-        finish(self.predict())
+        match Settings::default().load() {
+            Ok(config) => finish(self.predict(config)),
+            Err(code) => code,
+        }
     }
 
-    fn predict(self) -> Result<()> {
+    fn predict(self, config: Config) -> Result<()> {
+        let Config {
+            limits,
+            mut inference,
+            ..
+        } = config;
+        if let Some(engine) = self.engine {
+            inference.engines.engine = engine;
+        }
         let source = ModelSource::read(&self.model)?;
-        let model = TractEngine::default().load(&source, &mut Vec::new())?;
-        let limits = Config::load(&Sources::default())
-            .map_err(|problems| Error::internal(problems.join("; ")))?
-            .limits;
+        let examination = Examination::of(&source, &inference)?;
+        let (_, model) = examination.first()?;
         let request = decode(&read_input(&self.input)?, model.signature(), &limits)?;
         let DecodedRequest {
             style,

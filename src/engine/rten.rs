@@ -1,15 +1,16 @@
 //! The rten engine: pure Rust, with control flow and dynamic shapes.
 //!
 //! rten computes in f32, i32, i8 and u8 alone; whatever else a file declares it takes for one of these without a word.
-//! `flow` follows the values through a graph and refuses it where that shows (`facts` is what it knows of them),
-//! `known_wrong` has the operators that rten answers wrongly for other reasons, `convert` brings requests and answers
-//! over the border, `external` reads weights that are in files of their own.
+//! `flow` follows the values through a graph and refuses it where that shows (`facts` is what it knows of them, `rank`
+//! how many dimensions they have), `known_wrong` has the operators that rten answers wrongly for other reasons,
+//! `convert` brings requests and answers over the border, `external` reads weights that are in files of their own.
 
 mod convert;
 mod external;
 mod facts;
 mod flow;
 mod known_wrong;
+mod rank;
 
 use std::sync::Arc;
 

@@ -1,31 +1,27 @@
 //! Lets every engine that takes a model run the same made-up requests, and holds their answers against each other.
-//!
-//! An engine is asked on a thread of its own: it may panic, or never come back, and harms only itself.
 
+mod cases;
+mod comparison;
 pub mod verdict;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::verdict::{Finding, Standing, Testimony, Verdict, judge};
+use self::comparison::Comparison;
+use self::verdict::{Finding, Loading, Standing, Testimony, Verdict, judge};
+pub use self::witness::load;
+use self::witness::{Answers, Loaded, Witnesses};
 use super::joining;
 use crate::config::Agreement;
-use crate::engine::{Attempt, Engine, Engines, Model, ModelSource, STACK_BYTES, Session};
-use crate::error::{Error, Result, guarded};
-use crate::telemetry::process;
-use crate::tensor::difference::{Precision, distance};
+use crate::engine::{Engines, Model, ModelSource};
+use crate::error::{Error, Result};
 use crate::tensor::sample::Sample;
-use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
-use crate::tensor::value::Tensor;
+use crate::tensor::signature::CheckedInputs;
 
-/// The rows of the made-up requests that engines are compared with. Whether requests can be joined is proven with the
-/// same, so that plans which were made for them serve twice.
-const ROWS: [usize; 2] = [1, 3];
-/// So many times as long as the first engine the others may take.
-const TIMES_THE_FIRST: u32 = 4;
+/// Of the time that loading may take, the part that an engine may take in any case when another is ready.
+const PATIENCE: u32 = 30;
 
 /// What an examination goes by.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +29,16 @@ pub struct Rules {
     pub agreement: Agreement,
     /// How long the other engines may take in any case, once one is ready.
     pub patience: Duration,
+}
+
+impl Rules {
+    /// The rules where loading may take so long.
+    pub fn new(agreement: Agreement, load_timeout: Duration) -> Rules {
+        Rules {
+            agreement,
+            patience: load_timeout / PATIENCE,
+        }
+    }
 }
 
 /// Models by the name of the engine that runs them.
@@ -49,95 +55,30 @@ pub struct Examined {
 
 /// Loads a model with every engine given, which come in the order of preference, and judges them by their answers.
 pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<Examined> {
-    let engines = engines.list();
-    let (mut findings, mut models) = (BTreeMap::new(), Models::new());
-    let mut was_given_up = false;
-    let mut witnesses = Vec::new();
-    let (say, heard) = mpsc::channel();
-    for (at, engine) in engines.iter().enumerate() {
-        witnesses.push(Witness::call(
-            at,
-            engine.clone(),
-            source.clone(),
-            say.clone(),
-        )?);
-    }
-    drop(say);
-    let loaded = gather(&heard, engines.len(), rules.patience, |(model, _)| {
-        model.is_ok()
-    });
-    let mut tried = BTreeMap::new();
-    for (engine, loaded) in engines.iter().zip(loaded) {
-        let name = engine.name();
-        let Some((model, attempts)) = loaded else {
-            was_given_up = true;
-            findings.insert(name, late(name, "loading"));
-            continue;
-        };
-        match model {
-            Ok(model) => {
-                models.insert(name, model);
-                tried.insert(name, attempts);
-            }
-            Err(error) => {
-                let mut finding = Finding::of_error(name, Standing::Refuses, &error);
-                finding.tried = attempts;
-                findings.insert(name, finding);
-            }
+    let mut hearing = Hearing::open(engines, source, rules)?;
+    let comparison = Comparison::of(source.file().ok());
+    for mut finding in hearing.judge_all(comparison) {
+        if engines.list().len() == 1 {
+            finding.reason = "no other engine was asked".to_owned();
         }
+        hearing.findings.insert(finding.engine.clone(), finding);
     }
-    let cases = match models.len() {
-        0 | 1 => Vec::new(),
-        _ => cases(&models),
-    };
-    let (say, heard) = mpsc::channel();
-    for (engine, witness) in engines.iter().zip(witnesses) {
-        if models.contains_key(engine.name()) {
-            witness.ask(cases.clone(), say.clone());
-        }
-    }
-    drop(say);
-    // One that fails at once says nothing of how long the others need.
-    let answers = gather(
-        &heard,
-        engines.len(),
-        rules.patience,
-        |answers: &Answers| cases.is_empty() || answers.iter().any(Result::is_ok),
-    );
-    let mut testimonies = Vec::new();
-    for (engine, answers) in engines.iter().zip(answers) {
-        let name = engine.name();
-        match (answers, tried.remove(name)) {
-            (Some(answers), Some(tried)) => testimonies.push(Testimony {
-                engine: name.to_owned(),
-                tried,
-                answers,
-            }),
-            (None, Some(_)) => {
-                was_given_up = true;
-                findings.insert(name, late(name, "running"));
-            }
-            (_, None) => {}
-        }
-    }
-    for finding in judge(testimonies, rules.agreement, comparison(source)) {
-        let engine = engines
-            .iter()
-            .find(|engine| engine.name() == finding.engine);
-        findings.extend(engine.map(|engine| (engine.name(), finding)));
-    }
-    let findings = engines
-        .iter()
-        .filter_map(|engine| findings.remove(engine.name()));
+    let Hearing {
+        names,
+        mut findings,
+        models,
+        was_given_up,
+        ..
+    } = hearing;
     let mut verdict = Verdict {
-        findings: findings.collect(),
+        findings: names
+            .iter()
+            .filter_map(|name| findings.remove(*name))
+            .collect(),
         joins: Err("no engine serves the model".to_owned()),
     };
-    let first = verdict
-        .serving()
-        .ok()
-        .map(|serving| serving[0].engine.clone());
-    if let Some(model) = first.and_then(|engine| models.get(engine.as_str())) {
+    let first = verdict.serving().map(|serving| serving[0].engine.clone());
+    if let Some(model) = first.ok().and_then(|engine| models.get(engine.as_str())) {
         verdict.joins = joining::prove(&**model);
     }
     Ok(Examined {
@@ -147,209 +88,134 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
     })
 }
 
-/// What each of `count` speakers says, as far as it says it in time: once one has said what settles matters, the others
-/// have a while left.
-fn gather<T>(
-    heard: &Receiver<(usize, T)>,
-    count: usize,
-    patience: Duration,
-    settles: impl Fn(&T) -> bool,
-) -> Vec<Option<T>> {
-    let mut said: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    let began = Instant::now();
-    let mut deadline = None;
-    loop {
-        let next = match deadline {
-            None => heard.recv().ok(),
-            Some(deadline) => {
-                let left = Instant::saturating_duration_since(&deadline, Instant::now());
-                heard.recv_timeout(left).ok()
-            }
+/// The engines that are asked, and what was learnt of them.
+struct Hearing {
+    names: Vec<&'static str>,
+    rules: Rules,
+    witnesses: Witnesses,
+    models: Models,
+    loadings: BTreeMap<&'static str, Loading>,
+    /// Of those that are not judged by their answers.
+    findings: BTreeMap<String, Finding>,
+    was_given_up: bool,
+}
+
+impl Hearing {
+    /// Lets every engine load the model.
+    fn open(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<Hearing> {
+        let (witnesses, loaded) = Witnesses::call(engines, source, rules.patience)?;
+        let mut hearing = Hearing {
+            names: engines.names(),
+            rules,
+            witnesses,
+            models: Models::new(),
+            loadings: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            was_given_up: false,
         };
-        // Nobody is left to speak, or their time is over.
-        let Some((at, word)) = next else { return said };
-        if deadline.is_none() && settles(&word) {
-            let allowed = patience.max(began.elapsed() * TIMES_THE_FIRST);
-            deadline = Some(began + allowed);
-        }
-        said[at] = Some(word);
-    }
-}
-
-fn late(engine: &str, doing: &str) -> Finding {
-    let error = Error::unavailable(format!(
-        "{doing} the model takes far longer than with another engine, and was given up"
-    ));
-    Finding::of_error(engine, Standing::Fails, &error)
-}
-
-/// The made-up requests with which engines are compared: those that one of them was seen to run, with other numbers,
-/// rows and lengths.
-fn cases(models: &Models) -> Vec<CheckedInputs> {
-    let Some(signature) = models.values().next().map(|model| model.signature()) else {
-        return Vec::new();
-    };
-    let mut samples: Vec<Sample> = Vec::new();
-    for base in models.values().filter_map(|model| model.sample()) {
-        for sample in variants(base, signature) {
-            if !samples.contains(&sample) {
-                samples.push(sample);
+        for (name, loaded) in engines.names().into_iter().zip(loaded) {
+            match loaded {
+                None => hearing.give_up(name, "loading"),
+                Some(Loaded {
+                    model: Ok(model),
+                    loading,
+                }) => {
+                    hearing.models.insert(name, model);
+                    hearing.loadings.insert(name, loading);
+                }
+                Some(Loaded {
+                    model: Err(error),
+                    loading,
+                }) => {
+                    let finding = Finding::of_error(name, Standing::Refuses, &error);
+                    let finding = Finding { loading, ..finding };
+                    hearing.findings.insert(name.to_owned(), finding);
+                }
             }
         }
+        Ok(hearing)
     }
-    let inputs = samples
-        .iter()
-        .filter_map(|sample| sample.inputs(signature).ok());
-    inputs.collect()
-}
 
-fn variants(base: Sample, signature: &Signature) -> Vec<Sample> {
-    let [one, several] = ROWS;
-    let mut variants = vec![
-        Sample {
-            rows: one,
-            seed: 1,
-            ..base
-        },
-        Sample {
-            rows: several,
-            seed: 2,
-            ..base
-        },
-    ];
-    if signature.inputs.iter().any(TensorSpec::has_free_dims) {
-        let free = base.free * 2;
-        variants.push(Sample {
-            rows: one,
-            free,
-            seed: 3,
-            ..base
+    fn give_up(&mut self, engine: &'static str, doing: &str) {
+        self.was_given_up = true;
+        let error = Error::unavailable(format!(
+            "{doing} the model takes far longer than with another engine, and was given up"
+        ));
+        let finding = Finding::of_error(engine, Standing::Fails, &error);
+        let loading = self.loadings.remove(engine).unwrap_or_default();
+        self.findings
+            .insert(engine.to_owned(), Finding { loading, ..finding });
+    }
+
+    /// Judges the engines that have loaded the model by their answers.
+    ///
+    /// Of whole numbers that are 0 and 1 alone some models make values that hardly vary, and a network that normalises
+    /// those magnifies the rounding, which no engine can help. So where engines differ by no more than that, they are
+    /// asked once more, with more various numbers.
+    fn judge_all(&mut self, comparison: Comparison) -> Vec<Finding> {
+        let Some(model) = self.models.values().next().cloned() else {
+            return Vec::new();
+        };
+        let models = self.models.values();
+        let seen: Vec<Sample> = models.filter_map(|model| model.sample()).collect();
+        let cases = match self.models.len() {
+            1 => Vec::new(),
+            _ => cases::cases(model.signature(), &seen),
+        };
+        let answers = self.ask(&cases);
+        let judged = self.judge(&answers, comparison);
+        if !is_undecided(&judged) || !is_agreed(&self.judge(&answers, Comparison::COARSE)) {
+            return judged;
+        }
+        let Some(various) = cases::various_cases(model.signature(), &seen) else {
+            return judged;
+        };
+        let answers = self.ask(&various);
+        let again = self.judge(&answers, comparison);
+        match is_agreed(&again) {
+            true => again,
+            false => judged,
+        }
+    }
+
+    fn ask(&mut self, cases: &[CheckedInputs]) -> BTreeMap<&'static str, Answers> {
+        let answers = self.witnesses.ask(cases);
+        let mut by_name = BTreeMap::new();
+        for (name, answers) in self.names.clone().into_iter().zip(answers) {
+            match answers {
+                Some(answers) => drop(by_name.insert(name, answers)),
+                None if self.loadings.contains_key(name) => self.give_up(name, "running"),
+                None => {}
+            }
+        }
+        by_name
+    }
+
+    fn judge(
+        &self,
+        answers: &BTreeMap<&'static str, Answers>,
+        comparison: Comparison,
+    ) -> Vec<Finding> {
+        let testimonies = self.names.iter().filter_map(|name| {
+            Some(Testimony {
+                engine: (*name).to_owned(),
+                loading: self.loadings.get(name)?.clone(),
+                answers: answers.get(name)?.clone(),
+            })
         });
-    }
-    variants
-}
-
-/// How far two engines' outputs lie apart, or what is wrong between them.
-type Comparison = Box<dyn Fn(&Vec<Tensor>, &Vec<Tensor>) -> Result<f64, String>>;
-
-fn comparison(source: &ModelSource) -> Comparison {
-    match source.file() {
-        Ok(file) if file.is_random() => Box::new(|one, other| compare_forms(one, other)),
-        Ok(file) => {
-            let precision = file.precision;
-            Box::new(move |one, other| compare_values(one, other, precision))
-        }
-        Err(_) => Box::new(|one, other| compare_values(one, other, Precision::default())),
+        let compare = |one: &Vec<_>, other: &Vec<_>| comparison.compare(one, other);
+        judge(testimonies.collect(), self.rules.agreement, compare)
     }
 }
 
-fn compare_values(one: &[Tensor], other: &[Tensor], precision: Precision) -> Result<f64, String> {
-    if one.len() != other.len() {
-        return Err(format!("{} outputs against {}", one.len(), other.len()));
-    }
-    let mut largest = 0f64;
-    for (at, (one, other)) in one.iter().zip(other).enumerate() {
-        let found = distance(one, other).map_err(|how| format!("output {at}: {how}"))?;
-        let tolerance = precision.tolerance(one.dtype());
-        if found > tolerance {
-            return Err(format!(
-                "output {at}: the largest difference is {found:.1e}, and {tolerance:.0e} is allowed"
-            ));
-        }
-        largest = largest.max(found);
-    }
-    Ok(largest)
+fn is_agreed(findings: &[Finding]) -> bool {
+    let mut findings = findings.iter();
+    findings.any(|finding| finding.standing == Standing::Agrees)
 }
 
-/// Of what chance makes, only types and shapes can be compared.
-fn compare_forms(one: &[Tensor], other: &[Tensor]) -> Result<f64, String> {
-    let form = |tensor: &Tensor| (tensor.dtype(), tensor.shape().clone());
-    let alike = one.iter().map(form).eq(other.iter().map(form));
-    alike
-        .then_some(0.0)
-        .ok_or_else(|| "other types or shapes".to_owned())
-}
-
-/// An engine's model, or why there is none, and what was tried.
-type Loaded = (Result<Arc<dyn Model>>, Vec<Attempt>);
-/// What it answers to each case.
-type Answers = Vec<Result<Vec<Tensor>, String>>;
-
-/// One engine at work on the model, on a thread of its own, which ends once it has answered or nobody asks any more.
-struct Witness {
-    asked: Sender<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>,
-}
-
-impl Witness {
-    fn call(
-        at: usize,
-        engine: Arc<dyn Engine>,
-        source: ModelSource,
-        say: Sender<(usize, Loaded)>,
-    ) -> Result<Witness> {
-        let (asked, cases) = mpsc::channel::<(Vec<CheckedInputs>, Sender<(usize, Answers)>)>();
-        let name = engine.name();
-        let work = move || {
-            let mut tried = Vec::new();
-            let model = load(&*engine, &source, &mut tried);
-            let kept = model.as_ref().ok().cloned();
-            drop(source);
-            // Whoever asked may have given this engine up; then nobody needs what it says.
-            let _ = say.send((at, (model, tried)));
-            drop(say);
-            if let (Some(model), Ok((cases, say))) = (kept, cases.recv()) {
-                let _ = say.send((at, answer(&*model, &cases)));
-            }
-        };
-        let thread = thread::Builder::new()
-            .name(format!("load-{name}"))
-            .stack_size(STACK_BYTES);
-        let unstarted =
-            |error| Error::internal("a loading thread did not start").with_source(error);
-        thread.spawn(work).map_err(unstarted)?;
-        Ok(Witness { asked })
-    }
-
-    fn ask(self, cases: Vec<CheckedInputs>, say: Sender<(usize, Answers)>) {
-        // A thread that is gone is missed when its answers are gathered.
-        let _ = self.asked.send((cases, say));
-    }
-}
-
-/// Loads a model, unless by the engine's own word there is no memory for it.
-pub fn load(
-    engine: &dyn Engine,
-    source: &ModelSource,
-    tried: &mut Vec<Attempt>,
-) -> Result<Arc<dyn Model>> {
-    if let (Some(needed), Some(free)) = (engine.memory_needed(source), process::available_bytes())
-        && needed > free
-    {
-        return Err(Error::unavailable(format!(
-            "loading it takes about {} MiB of memory, and {} MiB are free",
-            needed >> 20,
-            free >> 20
-        )));
-    }
-    guarded("while loading", || engine.load(source, tried))
-}
-
-fn answer(model: &dyn Model, cases: &[CheckedInputs]) -> Vec<Result<Vec<Tensor>, String>> {
-    let mut session = None;
-    let mut run = |inputs: &CheckedInputs| {
-        guarded("while it was tried", || {
-            // One that panicked is not used again.
-            let mut fresh: Box<dyn Session> = match session.take() {
-                Some(session) => session,
-                None => model.session(1)?,
-            };
-            let outputs = fresh.run(inputs);
-            session = Some(fresh);
-            outputs
-        })
-    };
-    cases
-        .iter()
-        .map(|case| run(case).map_err(|error| error.chain()))
-        .collect()
+/// Whether engines differ and no two agree.
+fn is_undecided(findings: &[Finding]) -> bool {
+    let differs =
+        |finding: &Finding| matches!(finding.standing, Standing::Differs | Standing::Disputed);
+    !is_agreed(findings) && findings.iter().any(differs)
 }

@@ -138,12 +138,12 @@ impl Chooser {
         let facts = &deployment.facts;
         let started = Instant::now();
         let ways = self.ways(deployment)?;
-        let Some(inputs) = inputs(deployment, main) else {
-            return Ok(None);
-        };
         if ways.len() < 2 {
             return Ok(None);
         }
+        let Some(inputs) = inputs(deployment, main) else {
+            return Ok(None);
+        };
         let seconds = measure(&ways, &inputs, facts.rules.aim, &self.machinery.budget);
         let timed = ways.iter().zip(&seconds);
         let timed: Vec<_> = timed
@@ -177,12 +177,13 @@ impl Chooser {
             engine: best.engine,
             model: best.model.clone(),
             why: format!(
-                "measured the best for {aim} with requests of {} rows: {}",
+                "measured the best for {aim} with rows = {}: {}",
                 inputs.rows(),
                 told.join(", ")
             ),
             split: best.split,
-            took: started.elapsed(),
+            // Measuring is no part of loading.
+            took: deployment.loaded.took,
         }))
     }
 
@@ -236,8 +237,10 @@ impl Chooser {
             return;
         }
         let metrics = &self.machinery.metrics;
-        metrics.unset_model_engine(&model, &version, &old.loaded);
         metrics.set_model_loaded(&model, &version, &new.loaded);
+        if new.loaded.engine != old.loaded.engine {
+            metrics.unset_model_engine(&model, &version, &old.loaded);
+        }
         tracing::info!(
             model,
             version,
@@ -253,7 +256,7 @@ impl Chooser {
 }
 
 /// How the threads may be shared out: a worker each, or all of them for one run at a time.
-fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
+pub fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
     let each = Split {
         workers: threads,
         threads: 1,

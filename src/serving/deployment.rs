@@ -22,9 +22,6 @@ use crate::tensor::value::NamedTensor;
 /// What metadata calls the format of our models.
 pub const PLATFORM: &str = "onnx_onnxv1";
 
-/// Of the time that loading may take, the part that an engine may take in any case when another is ready.
-const PATIENCE: u32 = 30;
-
 /// A model's version that takes traffic.
 pub struct Deployment {
     pub facts: Arc<Facts>,
@@ -82,10 +79,7 @@ pub struct Machinery {
 impl Machinery {
     /// What an examination goes by.
     pub fn examination(&self, rules: &EngineRules) -> Rules {
-        Rules {
-            agreement: rules.agreement,
-            patience: self.load_timeout / PATIENCE,
-        }
+        Rules::new(rules.agreement, self.load_timeout)
     }
 }
 
@@ -252,9 +246,10 @@ fn log(verdict: &Verdict, model: &str, version: Version) {
             engine,
             standing,
             reason,
-            ..
+            kind: _,
+            loading,
         } = finding;
-        for Attempt { what, outcome } in &finding.tried {
+        for Attempt { what, outcome } in &loading.tried {
             match outcome {
                 Ok(seen) => tracing::info!(model, version, engine, what, seen, "tried"),
                 Err(reason) => tracing::info!(
@@ -267,12 +262,31 @@ fn log(verdict: &Verdict, model: &str, version: Version) {
                 ),
             }
         }
+        let load_ms = loading.seconds.map(|seconds| (seconds * 1e6).round() / 1e3);
         let standing = standing.name();
         match finding.standing {
             Standing::Differs | Standing::Disputed | Standing::Fails => {
-                tracing::warn!(model, version, engine, standing, reason, "engine judged");
+                tracing::warn!(
+                    model,
+                    version,
+                    engine,
+                    standing,
+                    reason,
+                    load_ms,
+                    "engine judged"
+                );
             }
-            _ => tracing::info!(model, version, engine, standing, reason, "engine judged"),
+            _ => {
+                tracing::info!(
+                    model,
+                    version,
+                    engine,
+                    standing,
+                    reason,
+                    load_ms,
+                    "engine judged"
+                );
+            }
         }
     }
     if let Err(reason) = &verdict.joins {

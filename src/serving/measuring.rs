@@ -1,7 +1,7 @@
 //! Measures ways of running a model against each other, side by side, so that what the machine does meanwhile hits all
 //! of them alike. It takes its turn in the compute budget like everybody else.
 
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,15 @@ const LEAST_PART: Duration = Duration::from_micros(500);
 /// The longest pause after a round, which is as long as the round was: requests come first.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// Once one way has done its first runs, another may take so many times as long for its own, and so long in any case;
+/// past that it is given up.
+const TIMES_THE_FIRST: u32 = 20;
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
+/// A way whose runs are long and take so many times as long as the fastest's has lost already: requests need not wait
+/// for more of them.
+const LOST: f64 = 4.0;
+const LONG_RUN: Duration = Duration::from_millis(50);
+
 /// A way of running a model: by an engine, spread over threads like this.
 #[derive(Clone)]
 pub struct Way {
@@ -40,10 +49,9 @@ pub fn measure(
     budget: &ComputeBudget,
 ) -> Vec<Option<f64>> {
     let began = Instant::now();
-    let mut runners: Vec<Option<Runner>> = ways
-        .iter()
-        .map(|way| Runner::new(way, aim, inputs).ok())
-        .collect();
+    let mut runners = prepare(ways, inputs, aim);
+    let first_runs = runners.iter().flatten().map(|runner| runner.first);
+    let fastest = first_runs.min_by(f64::total_cmp).unwrap_or_default();
     for round in 0.. {
         let counted = round - 1;
         let is_long = began.elapsed() > MEASURED_FOR && counted >= LEAST_ROUNDS as i32;
@@ -52,7 +60,9 @@ pub fn measure(
         }
         let round_began = Instant::now();
         for runner in &mut runners {
-            let Some(running) = runner else { continue };
+            let Some(running) = runner.as_mut().filter(|runner| !runner.has_lost(fastest)) else {
+                continue;
+            };
             let _permit = budget.acquire(running.threads);
             match running.run(inputs) {
                 Ok(seconds) if round > 0 => running.seconds.push(seconds),
@@ -64,8 +74,34 @@ pub fn measure(
     }
     runners
         .into_iter()
-        .map(|runner| median(runner?.seconds))
+        .map(|runner| {
+            let runner = runner?;
+            match runner.has_lost(fastest) {
+                true => Some(runner.first),
+                false => median(runner.seconds),
+            }
+        })
         .collect()
+}
+
+/// Lets each way do its first runs on a thread of its own, which may be given up: no request waits for these.
+fn prepare(ways: &[Way], inputs: &CheckedInputs, aim: Aim) -> Vec<Option<Runner>> {
+    let mut patience = ENOUGH;
+    let prepare = |way: &Way| {
+        let (way, inputs) = (way.clone(), inputs.clone());
+        let (reply, prepared) = mpsc::sync_channel(1);
+        let work = move || {
+            // Nobody listens any more once it was given up.
+            let _ = reply.send(Runner::new(&way, aim, &inputs).ok());
+        };
+        let thread = thread::Builder::new().name("measure".to_owned());
+        let began = Instant::now();
+        thread.stack_size(STACK_BYTES).spawn(work).ok()?;
+        let runner = prepared.recv_timeout(patience).ok()??;
+        patience = patience.min(LEAST_PATIENCE.max(began.elapsed() * TIMES_THE_FIRST));
+        Some(runner)
+    };
+    ways.iter().map(prepare).collect()
 }
 
 fn median(mut seconds: Vec<f64>) -> Option<f64> {
@@ -80,6 +116,9 @@ struct Runner {
     threads: usize,
     /// How often each session runs in a round.
     repeats: u32,
+    /// A request's time by the first run that counts.
+    first: f64,
+    is_long: bool,
     /// A request's time in each round.
     seconds: Vec<f64>,
 }
@@ -104,9 +143,16 @@ impl Runner {
                 sessions,
                 threads: workers * split.threads,
                 repeats: u32::try_from(repeats).unwrap_or(1),
+                first: one.as_secs_f64() / workers as f64,
+                is_long: one >= LONG_RUN,
                 seconds: Vec::new(),
             })
         })
+    }
+
+    /// Whether it is so slow that more runs would tell nothing.
+    fn has_lost(&self, fastest: f64) -> bool {
+        self.is_long && self.first > fastest * LOST
     }
 
     /// Runs every session at once; the seconds that a request takes then.

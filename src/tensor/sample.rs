@@ -10,8 +10,9 @@ use half::{bf16, f16};
 /// The most elements of a tensor that is made up: what is larger is not tried out.
 const MOST_ELEMENTS: usize = 64 << 20;
 
-/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size.
-const FREE_LENGTHS: [usize; 4] = [1, 32, 224, 512];
+/// Lengths to try for dynamic dimensions other than the rows: some models need images or windows of some size. In shorter
+/// ones the windows of many networks do not fit, which engines take differently.
+const FREE_LENGTHS: [usize; 4] = [64, 1, 224, 512];
 
 /// How to fill in what a signature leaves open. The same sample always makes the same inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Integers {
     Count,
     /// The dimensions of the first input, as far as they go: what a reshape might ask for.
     Shape,
+    /// 0 to 127, as the seed has it.
+    Bytes,
 }
 
 impl Sample {
@@ -52,7 +55,7 @@ impl Sample {
         let has_integers = inputs.iter().any(|spec| spec.dtype.is_integer());
         let lengths = match inputs.iter().any(TensorSpec::has_free_dims) {
             true => &FREE_LENGTHS[..],
-            false => &FREE_LENGTHS[..1],
+            false => &[Sample::ZEROS.free],
         };
         let mut samples: Vec<_> = lengths
             .iter()
@@ -96,17 +99,21 @@ impl Sample {
 
     /// The same, by name.
     pub fn tensors(&self, signature: &Signature) -> Result<Vec<NamedTensor>> {
-        let rows_name = signature
-            .inputs
-            .iter()
-            .find_map(|spec| match spec.dims.as_deref() {
-                Some([Dim::Dynamic(Some(name)), ..]) => Some(name.as_str()),
+        let first_dims = || {
+            let dims = signature.inputs.iter().map(|spec| spec.dims.as_deref());
+            dims.filter_map(|dims| match dims {
+                Some([Dim::Dynamic(name), ..]) => Some(name.as_deref()),
                 _ => None,
-            });
+            })
+        };
+        let rows = RowDims {
+            name: first_dims().flatten().next(),
+            are_first: first_dims().next().is_some(),
+        };
         let mut numbers = Numbers(self.seed);
         let mut first: Option<Vec<usize>> = None;
         let tensor = |spec: &TensorSpec| {
-            let dims = self.dims(spec, rows_name);
+            let dims = self.dims(spec, &rows);
             let first = first.get_or_insert_with(|| dims.clone());
             let tensor = self.tensor(spec.dtype, dims, first, &mut numbers)?;
             Ok(NamedTensor {
@@ -117,12 +124,16 @@ impl Sample {
         signature.inputs.iter().map(tensor).collect()
     }
 
-    fn dims(&self, spec: &TensorSpec, rows_name: Option<&str>) -> Vec<usize> {
+    fn dims(&self, spec: &TensorSpec, rows: &RowDims) -> Vec<usize> {
         let dims = spec.dims.as_deref().unwrap_or(&[Dim::Dynamic(None)]);
+        let dynamic = dims.iter().filter(|dim| matches!(dim, Dim::Dynamic(_)));
+        // The rows of a recurrent network's state often come second, after its layers.
+        let is_rows_alone = rows.are_first && dynamic.count() == 1;
         let length = |(axis, dim): (usize, &Dim)| match dim {
             Dim::Fixed(length) => *length,
             Dim::Dynamic(_) if axis == 0 => self.rows,
-            Dim::Dynamic(Some(name)) if rows_name == Some(name) => self.rows,
+            Dim::Dynamic(Some(name)) if rows.name == Some(name) => self.rows,
+            Dim::Dynamic(None) if is_rows_alone => self.rows,
             Dim::Dynamic(_) => self.free,
         };
         dims.iter().enumerate().map(length).collect()
@@ -147,6 +158,7 @@ impl Sample {
             Integers::Ones => 1,
             Integers::Count => at as u64,
             Integers::Shape => first.get(at).map_or(1, |length| *length as u64),
+            Integers::Bytes => numbers.next() >> 57,
         };
         let mut data = Vec::new();
         if dtype == DataType::Bytes {
@@ -177,6 +189,14 @@ impl Sample {
         }
         Tensor::new(dtype, shape, data.into())
     }
+}
+
+/// What tells the rows among a signature's dimensions.
+struct RowDims<'a> {
+    /// The name of a dimension that an input has first.
+    name: Option<&'a str>,
+    /// Whether any input's first dimension is dynamic.
+    are_first: bool,
 }
 
 /// Numbers that look random: xorshift64 by Marsaglia (2003). Zero stays zero.
@@ -231,6 +251,7 @@ mod tests {
             Integers::Ones,
             Integers::Count,
             Integers::Shape,
+            Integers::Bytes,
         ] {
             let sample = Sample {
                 rows: 3,
@@ -246,6 +267,32 @@ mod tests {
                     .all(|tensor| tensor.shape().dims() == [3, 5, 2])
             );
         }
+    }
+
+    #[test]
+    fn the_only_open_dimension_of_a_state_is_the_rows() {
+        let dims = vec![Dim::Fixed(2), Dim::Dynamic(None), Dim::Fixed(4)];
+        let state = spec("state", DataType::Fp32, dims);
+        let sound = spec("sound", DataType::Fp32, vec![Dim::Dynamic(None); 2]);
+        let shapes = |inputs| {
+            let outputs = Vec::new();
+            let sample = Sample {
+                rows: 3,
+                free: 5,
+                ..Sample::ZEROS
+            };
+            let inputs = sample.inputs(&Signature { inputs, outputs });
+            let inputs = inputs.expect("made-up inputs fit");
+            let shapes = inputs.tensors().iter();
+            shapes
+                .map(|tensor| tensor.shape().dims().to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shapes(vec![state.clone(), sound]),
+            [vec![2, 3, 4], vec![3, 5]]
+        );
+        assert_eq!(shapes(vec![state]), [[2, 5, 4]]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ from server import BINARY, Server
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 MOST_PLANS = 64
+# The ways of running a model that are tried here, and the plans, are this engine's.
+ON_TRACT = {"ONNXD_INFERENCE__ENGINE": "tract"}
 ANY = "one plan for every shape"
 EACH_SHAPE = "a plan for each shape"
 node = helper.make_node
@@ -173,7 +175,8 @@ WANTED = {name: expected(*made) for name, made in MODELS.items()}
 
 @pytest.fixture(scope="module")
 def loading(tmp_path_factory):
-    with agreement.serving(tmp_path_factory, {name: made for name, (made, _) in MODELS.items()}) as running:
+    models = {name: made for name, (made, _) in MODELS.items()}
+    with agreement.serving(tmp_path_factory, models, **ON_TRACT) as running:
         yield running
 
 
@@ -188,7 +191,8 @@ def inspect(folder, made, *arguments):
     """What `onnxd inspect` prints of a model."""
     path = folder / "model.onnx"
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
-    return subprocess.run([BINARY, "inspect", *arguments, path], capture_output=True, text=True, timeout=30)
+    command = [BINARY, "inspect", *arguments, path]
+    return subprocess.run(command, env=ON_TRACT, capture_output=True, text=True, timeout=30)
 
 
 def inspected(folder, made):
@@ -245,7 +249,7 @@ def test_the_cache_counts_the_bytes_of_its_plans(tmp_path_factory, session):
     parameters = [node("Reshape", ["x", "to"], ["r"]), node("MatMul", ["r", "w"], ["y"])]
     inputs = [value("x", ["n", 4]), value("to", [2], INT64)]
     made = model(parameters, inputs, [value("y", None)], [weight("w", floats(4, 256))])
-    with agreement.serving(tmp_path_factory, {"weighty": made}) as running:
+    with agreement.serving(tmp_path_factory, {"weighty": made}, **ON_TRACT) as running:
         for count in (3, 5, 7):
             v2.infer(running, session, "weighty", {"x": floats(count, 4), "to": integers(count, 4)})
         kept = plans(running)

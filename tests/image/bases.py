@@ -17,14 +17,17 @@ LIBRARIES = ["libc6", "libgcc-s1", "libgomp1", "libssl3", "libstdc++6"]
 
 
 def names(dockerfile):
-    """The base of the first stage and that of the last."""
+    """The image that the build starts from, and the one that what is shipped starts from."""
     lines = [line.split() for line in dockerfile.read_text().splitlines()]
-    bases = [words[1] for words in lines if words and words[0] == "FROM"]
-    return bases[0], bases[-1]
+    stages = [words for words in lines if words and words[0] == "FROM"]
+    named = {words[3] for words in stages if len(words) > 3}
+    build, final = dict.fromkeys(words[1] for words in stages if words[1] not in named)
+    return build, final
 
 
 def make_build_base(daemon, name, folder):
     root = folder / "build-base"
+    # Of what the real one has: what Cargo needs.
     packages = "ca-certificates,gcc,libc6-dev"
     quietly(["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, root])
     add_toolchain(root)

@@ -7,7 +7,7 @@ import tempfile
 import bases
 import pytest
 from daemon import DOCKER, DOCKERD, Daemon
-from project import COMMIT, IMAGE, REPOSITORY
+from project import COMMIT, IMAGE, ORT_IMAGE, ORT_STAGE, REPOSITORY
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +29,28 @@ def daemon():
 
 
 @pytest.fixture(scope="session")
-def image(daemon):
-    """The image's name. The build's output is shown with the first test that fails on it."""
+def base_images(daemon):
     build_base, final_base = bases.names(REPOSITORY / "Dockerfile")
     bases.make_build_base(daemon, build_base, daemon.folder)
     bases.make_final_base(daemon, final_base, daemon.folder)
-    arguments = [*bases.proxy_arguments(), "--build-arg", f"COMMIT={COMMIT}"]
-    daemon.build(REPOSITORY, IMAGE, *arguments)
-    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def image(daemon, base_images):
+    """The image's name. The build's output is shown with the first test that fails on it."""
+    return build(daemon, IMAGE)
+
+
+@pytest.fixture(scope="session")
+def ort_image(daemon, image):
+    """The name of the one with ONNX Runtime, which shares most of its layers with the other."""
+    return build(daemon, ORT_IMAGE, "--target", ORT_STAGE)
+
+
+def build(daemon, name, *arguments):
+    given = [*bases.proxy_arguments(), "--build-arg", f"COMMIT={COMMIT}"]
+    daemon.build(REPOSITORY, name, *given, *arguments)
+    return name
 
 
 def start(daemon):

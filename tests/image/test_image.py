@@ -2,6 +2,7 @@
 
 import io
 import json
+import platform
 import tarfile
 import time
 
@@ -57,6 +58,34 @@ def test_image_adds_the_binary_and_the_served_models_and_stays_small(daemon, ima
     with capsys.disabled():
         print(f"\nimage {total / 1e6:.1f} MB, of which the binary {files['local/bin/onnxd'] / 1e6:.1f} MB")
     assert total < 100e6
+
+
+def test_image_with_onnx_runtime_adds_its_library_and_licence(daemon, image, ort_image, capsys):
+    with Container(daemon, ort_image) as container:
+        files = regular_files(daemon, container, "/usr/local") | regular_files(daemon, container, "/usr/share/doc")
+    library = files["local/lib/libonnxruntime.so"]
+    assert {"doc/onnxruntime/LICENSE", "doc/onnxruntime/ThirdPartyNotices.txt"} <= set(files)
+    plain, total = (int(daemon.docker("inspect", "--format", "{{.Size}}", name)) for name in (image, ort_image))
+    with capsys.disabled():
+        print(f"\nimage with ONNX Runtime {total / 1e6:.1f} MB, of which its library {library / 1e6:.1f} MB")
+    assert library < total - plain < library + 1e6
+
+
+def test_library_of_onnx_runtime_finds_all_that_it_links_against(daemon, ort_image):
+    """By the loader of the image itself, which has no ldd."""
+    loader = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}[platform.machine()]
+    listed = daemon.docker("run", "--rm", "--entrypoint", loader, ort_image, "--list", "/usr/local/lib/libonnxruntime.so")
+    assert "libstdc++.so.6" in listed
+    assert "not found" not in listed
+
+
+def test_image_with_onnx_runtime_serves(daemon, ort_image):
+    with Container(daemon, ort_image, [*CONFINED, *SMALL]) as container:
+        container.until_ready()
+        assert container.post("/predict", IRIS).ok
+        for model in container.get("/health").json()["models"]:
+            standings = {engine["name"]: engine["standing"] for engine in model["engines"]}
+            assert standings["tract"] == standings["onnxruntime"] == "agrees", model
 
 
 def regular_files(daemon, container, folder):
@@ -131,6 +160,9 @@ def test_image_serves_on_the_port_that_it_is_told(daemon, image):
     with Container(daemon, image, ["--env", "PORT=5000"], port=5000) as container:
         container.until_ready()
         assert container.post("/predict", IRIS).ok
+        for model in container.get("/health").json()["models"]:
+            standings = {engine["name"]: engine["standing"] for engine in model["engines"]}
+            assert standings["tract"] == standings["onnxruntime"] == "agrees", model
         container.execute("/usr/local/bin/onnxd", "health")
 
 
@@ -139,3 +171,6 @@ def test_image_serves_a_mounted_folder_of_models(daemon, image):
     with Container(daemon, image, ["--read-only", volume]) as container:
         container.until_ready()
         assert container.post("/predict", IRIS).ok
+        for model in container.get("/health").json()["models"]:
+            standings = {engine["name"]: engine["standing"] for engine in model["engines"]}
+            assert standings["tract"] == standings["onnxruntime"] == "agrees", model

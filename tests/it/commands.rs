@@ -22,7 +22,7 @@ fn help_says_what_there_is() {
 
         Commands:
           serve    Load a model repository and serve it
-          inspect  Print what a model takes and gives, whether it loads, and an example request
+          inspect  Print what a model takes and gives, which engine would serve it, and an example request
           predict  Run one request against a model, without a server
           health   Ask a running server whether it is ready; exits 0 if so
           config   Print the effective configuration and where each value comes from
@@ -51,7 +51,7 @@ fn help_says_what_there_is() {
           -h, --help              Print help
 
         > onnxd inspect
-        Print what a model takes and gives, whether it loads, and an example request
+        Print what a model takes and gives, which engine would serve it, and an example request
 
         Usage: onnxd inspect [OPTIONS] <MODEL>
 
@@ -60,6 +60,7 @@ fn help_says_what_there_is() {
 
         Options:
               --json     Print one JSON object
+              --engines  Measure every engine, and print what is held of each
               --example  Print the example request alone, ready to be sent
           -h, --help     Print help
 
@@ -72,9 +73,10 @@ fn help_says_what_there_is() {
           <MODEL>  An ONNX file
 
         Options:
-              --input <FILE>  The request, in any style that /predict takes; - reads standard input
-              --json          Print the answer as the server would send it
-          -h, --help          Print help
+              --input <FILE>   The request, in any style that /predict takes; - reads standard input
+              --engine <NAME>  The engine to run it on; auto takes the first that may serve [default: inference.engine, which is auto]
+              --json           Print the answer as the server would send it
+          -h, --help           Print help
 
         > onnxd health
         Ask a running server whether it is ready; exits 0 if so

@@ -94,27 +94,82 @@ fn a_server_whose_models_all_serve_is_ready() {
                 {
                   "name": "digits",
                   "version": "1",
-                  "state": "ready"
+                  "state": "ready",
+                  "engine": "tract",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "tract",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
                 },
                 {
                   "name": "digits",
                   "version": "2",
-                  "state": "ready"
+                  "state": "ready",
+                  "engine": "tract",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "tract",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
                 },
                 {
                   "name": "iris",
                   "version": "1",
-                  "state": "ready"
+                  "state": "ready",
+                  "engine": "tract",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "tract",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
                 },
                 {
                   "name": "iris",
                   "version": "2",
-                  "state": "ready"
+                  "state": "ready",
+                  "engine": "tract",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "tract",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
                 },
                 {
                   "name": "wine",
                   "version": "1",
-                  "state": "ready"
+                  "state": "ready",
+                  "engine": "tract",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "tract",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
                 }
               ]
             }"#]],
@@ -216,27 +271,38 @@ fn one_model_that_fails_keeps_the_server_from_traffic() {
     check_summary(
         &server,
         expect![[r#"
-        {
-          "status": "unavailable",
-          "error": "model 'bad' is not served: version 1: the graph has a cycle",
-          "name": "onnxd",
-          "version": null,
-          "uptime_seconds": null,
-          "default_model": null,
-          "models": [
             {
-              "name": "bad",
-              "version": "1",
-              "state": "failed",
-              "reason": "the graph has a cycle"
-            },
-            {
-              "name": "m",
-              "version": "1",
-              "state": "ready"
-            }
-          ]
-        }"#]],
+              "status": "unavailable",
+              "error": "model 'bad' is not served: version 1: the graph has a cycle",
+              "name": "onnxd",
+              "version": null,
+              "uptime_seconds": null,
+              "default_model": null,
+              "models": [
+                {
+                  "name": "bad",
+                  "version": "1",
+                  "state": "failed",
+                  "reason": "the graph has a cycle"
+                },
+                {
+                  "name": "m",
+                  "version": "1",
+                  "state": "ready",
+                  "engine": "script",
+                  "engine_reason": "no other engine was asked",
+                  "workers": 1,
+                  "threads_per_worker": 1,
+                  "engines": [
+                    {
+                      "name": "script",
+                      "standing": "alone",
+                      "reason": "no other engine was asked"
+                    }
+                  ]
+                }
+              ]
+            }"#]],
     );
     assert_eq!(
         server.post("/predict/m", r#"{"instances": [1]}"#).status,

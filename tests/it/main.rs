@@ -4,6 +4,7 @@ mod codec;
 mod commands;
 mod drain;
 mod elements;
+mod engines;
 mod fuzz;
 mod headers;
 mod health;

@@ -33,13 +33,13 @@ fn a_model_describes_itself() {
     check(
         "/v2/models/iris",
         expect![[
-            r#"{"name":"iris","versions":["1","2"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"label","datatype":"INT64","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}]}"#
+            r#"{"name":"iris","versions":["1","2"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"label","datatype":"INT64","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked"}}"#
         ]],
     );
     check(
         "/v2/models/wine",
         expect![[
-            r#"{"name":"wine","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,13]}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}]}"#
+            r#"{"name":"wine","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,13]}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked"}}"#
         ]],
     );
     let whole = bundled().get("/v2/models/iris");

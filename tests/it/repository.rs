@@ -83,7 +83,7 @@ fn one_version_in_two_folders_is_that_models_error() {
 #[test]
 fn one_name_for_a_folder_and_a_file_is_that_models_error() {
     let server = Setup::scripted(good())
-        .file("m.onnx", &good().to_string())
+        .file("m.onnx", good().to_string())
         .start_loaded();
     check_unready(
         &server,
@@ -97,10 +97,10 @@ fn models_are_found_however_they_are_laid_out() {
         .model("numbered/3", good())
         .model("lettered/v4", good())
         .model("plain", good())
-        .file("bare.onnx", &good().to_string())
+        .file("bare.onnx", good().to_string())
         .file("train/train.py", "print()")
         .file("README.md", "models")
-        .file("with space/1/model.onnx", &good().to_string());
+        .file("with space/1/model.onnx", good().to_string());
     let server = setup.start();
     assert_eq!(
         server.get("/v2/models").ok()["models"],

@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod engine;
+pub mod onnx;
+pub mod planted;
 pub mod process;
 pub mod protobuf;
 pub mod samples;

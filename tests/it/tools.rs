@@ -4,6 +4,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use crate::support::in_repository;
+use crate::support::onnx::{self, Node};
 use crate::support::process::Onnxd;
 use crate::support::server::{Setup, bundled};
 
@@ -15,14 +16,18 @@ fn iris() -> String {
 
 #[test]
 fn inspect_describes_a_model() {
-    let report = Onnxd::new(["inspect", "--json", &iris()]).run();
+    let report = Onnxd::new(["inspect", "--json", &iris()])
+        .with("ONNXD_INFERENCE__ENGINE", "tract")
+        .run();
     let report: Value = serde_json::from_str(report.ok()).expect("it is JSON");
     let mut stable = report.clone();
     // These change whenever the model is trained anew.
     for changing in ["producer", "ir_version", "opsets", "operators"] {
         stable[changing].take();
     }
-    // This one is measured.
+    // These are measured.
+    let load_seconds = stable["engines"][0]["load_seconds"].take();
+    assert!(load_seconds.as_f64().is_some_and(|seconds| seconds > 0.0));
     let compared = stable["engines"][0]["tried"][1]["seen"].take();
     assert!(
         compared
@@ -63,11 +68,15 @@ fn inspect_describes_a_model() {
               ]
             }
           ],
+          "engine": "tract",
           "engines": [
             {
               "name": "tract",
               "serves": true,
+              "standing": "alone",
+              "reason": "no other engine was asked",
               "runs_example": true,
+              "load_seconds": null,
               "tried": [
                 {
                   "what": "one plan for every shape",
@@ -125,6 +134,76 @@ fn the_example_is_a_request_that_the_server_takes() {
 }
 
 #[test]
+fn inspect_measures_every_engine() {
+    let report = Onnxd::new(["inspect", "--json", "--engines", &iris()]).run();
+    let report: Value = serde_json::from_str(report.ok()).expect("it is JSON");
+    let engines = report["engines"].as_array().expect("a list");
+    let first = engines
+        .iter()
+        .find(|engine| engine["requests_join"] == true);
+    assert_eq!(first.expect("one serves")["name"], report["engine"]);
+    for engine in engines {
+        let reason = engine["reason"].as_str();
+        assert!(reason.is_some_and(|reason| !reason.is_empty()), "{engine}");
+        let measured = engine["measured"].as_array().expect("a list");
+        let rows: Vec<_> = measured.iter().map(|one| one["rows"].clone()).collect();
+        match engine["serves"] == true {
+            true => assert_eq!(rows, [1, 8]),
+            false => assert!(rows.is_empty(), "{engine}"),
+        }
+        for one in measured {
+            let milliseconds = one["milliseconds"].as_f64();
+            assert!(milliseconds.is_some_and(|time| time > 0.0), "{engine}");
+        }
+    }
+    let report = Onnxd::new(["inspect", "--engines", &iris()]).run();
+    let table: Vec<_> = report
+        .ok()
+        .lines()
+        .skip_while(|line| !line.starts_with("  engines    name "))
+        .take(engines.len() + 1)
+        .collect();
+    for (line, engine) in table[1..].iter().zip(engines) {
+        for key in ["name", "standing", "reason"] {
+            // The largest difference and other numbers are not the same in every run.
+            let text = engine[key].as_str().expect("it is text");
+            let start = text.split(':').next().unwrap_or_default();
+            assert!(line.contains(start), "{line} lacks {start}");
+        }
+    }
+}
+
+#[test]
+fn inspect_fails_for_what_no_engine_runs() {
+    let unknown = onnx::model(&[Node("Frobnicate", &["x"], "y")]);
+    let finished = Onnxd::new(["inspect", "--engines", "unknown.onnx"])
+        .file("unknown.onnx", unknown)
+        .run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for text in [&finished.stdout, &finished.stderr] {
+        assert!(text.contains("Frobnicate"), "{finished:?}");
+    }
+    assert!(
+        finished.stdout.contains("  engine     none: "),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn commands_on_models_refuse_settings_that_are_not_valid() {
+    for arguments in [
+        &["inspect", &iris()][..],
+        &["predict", &iris(), "--input", "-"],
+    ] {
+        let finished = Onnxd::new(arguments)
+            .with("ONNXD_INFERENCE__ENGINE", "steam")
+            .run();
+        assert_eq!(finished.code, Some(64), "{finished:?}");
+        assert!(finished.stderr.contains("inference.engine"), "{finished:?}");
+    }
+}
+
+#[test]
 fn inspect_fails_for_what_is_no_model() {
     let onnxd = Onnxd::new(["inspect", "broken.onnx"]).file("broken.onnx", "not a model");
     let finished = onnxd.run();
@@ -161,6 +240,21 @@ fn predict_answers_as_the_server_does() {
         );
     }
     assert_eq!(answer["id"], "7");
+}
+
+#[test]
+fn predict_runs_on_the_engine_that_is_named() {
+    let predict = ["predict", &iris(), "--input", "-", "--engine"];
+    let on = |engine: &'static str| Onnxd::new(predict.iter().copied().chain([engine]));
+    let expected = on("auto").run_on(ROW);
+    assert_eq!(on("tract").run_on(ROW).ok(), expected.ok());
+    let missing = on("onnxruntime").with("ONNXD_INFERENCE__ONNXRUNTIME", "off");
+    let finished = missing.run_on(ROW);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let reason = "onnxd: engine 'onnxruntime' is not there; this server has ";
+    assert!(finished.stderr.starts_with(reason), "{finished:?}");
+    let finished = on("steam").run_on(ROW);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
 }
 
 #[test]

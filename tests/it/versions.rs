@@ -57,7 +57,9 @@ fn when_the_newest_version_fails_the_next_older_one_serves() {
     let metadata = server.get("/v2/models/m/versions/2").ok();
     assert_eq!(metadata["name"], "m");
     assert_eq!(server.get("/v2/models/m").ok()["versions"], json!(["2"]));
-    let states = server.get("/health").ok()["models"].clone();
+    let mut states = server.get("/health").ok()["models"].clone();
+    let ready = states[0].as_object_mut().expect("a model is an object");
+    ready.retain(|key, _| ["name", "version", "state"].contains(&key.as_str()));
     let expected = json!([
         { "name": "m", "version": "2", "state": "ready" },
         { "name": "m", "version": "10", "state": "failed", "reason": "the graph has a cycle" },

@@ -1,9 +1,10 @@
-"""One server for the models of all packages."""
+"""One server for the models of all packages, with its engines in each way."""
 
 import agreement
 import onnx
 import pytest
 import requests
+from engines import WAYS
 from server import TARGET
 
 PACKAGES = TARGET / "packages"
@@ -24,9 +25,14 @@ def models():
     return {name: onnx.load(path) for name, path in found.items()}
 
 
+@pytest.fixture(scope="session", params=WAYS)
+def way(request):
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, models):
-    with agreement.serving(tmp_path_factory, models) as running:
+def server(tmp_path_factory, models, way):
+    with agreement.serving(tmp_path_factory, models, **WAYS[way]) as running:
         yield running
 
 

@@ -15,23 +15,23 @@ ALL_AND_ONE_BY_ONE = [ALL, *(slice(row, row + 1) for row in range(3))]
 
 
 @contextmanager
-def serving(tmp_path_factory, models):
+def serving(tmp_path_factory, models, **settings):
     """A server of its own for ONNX models, by name. One that does not load fails no test but its own."""
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    with serving_folder(tmp_path_factory, folder) as running:
+    with serving_folder(tmp_path_factory, folder, **settings) as running:
         yield running
 
 
 @contextmanager
-def serving_folder(tmp_path_factory, folder):
-    settings = {
+def serving_folder(tmp_path_factory, folder, **settings):
+    usual = {
         "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
         "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
         "ONNXD_INFERENCE__QUEUE_ROWS": "2048",  # a whole data set at once
     }
-    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, **settings)
+    running = Server(tmp_path_factory.mktemp("onnxd"), models=folder, ready_within=120, **usual | settings)
     try:
         yield running
     finally:

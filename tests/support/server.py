@@ -1,6 +1,7 @@
 """A real onnxd: the release binary, run the way an orchestrator runs it."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -13,17 +14,27 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 TARGET = REPOSITORY / "target"
 BINARY = TARGET / "release" / "onnxd"
+[LIBRARY] = (TARGET / "venv").glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")
+
+
+def onnxruntime(is_on):
+    """The setting that lets a server have ONNX Runtime, or not, whatever is on the machine."""
+    return {"ONNXD_INFERENCE__ONNXRUNTIME": str(LIBRARY.resolve()) if is_on else "off"}
+
+
+# ONNXD_TEST_ONNXRUNTIME=on gives it to all servers of a run that do not say otherwise.
+DEFAULTS = onnxruntime(os.environ.get("ONNXD_TEST_ONNXRUNTIME") == "on")
 
 
 class Server:
-    """One process, which logs to a file in `folder`. It gets the given environment and nothing of ours."""
+    """One process, which logs to a file in `folder`. It gets the given environment over DEFAULTS and nothing of ours."""
 
     def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
         command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
             # Port 0 lets the system choose, and the log tells what it chose.

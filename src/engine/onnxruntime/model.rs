@@ -43,7 +43,7 @@ impl OnnxRuntimeModel {
     /// Loads a model for runs of one thread.
     pub fn load(runtime: Runtime, source: &ModelSource) -> Result<OnnxRuntimeModel> {
         let file = source.file()?;
-        known_wrong::refuse(source)?;
+        known_wrong::refuse(&source.bytes, file)?;
         let mut model = OnnxRuntimeModel {
             runtime,
             bytes: zipmap::without(&source.bytes, file)?,

@@ -50,6 +50,8 @@ pub enum Reach {
 pub struct Fact {
     pub element: Option<i32>,
     pub rank: Option<usize>,
+    /// How many elements it has, where it is known to be a vector.
+    pub length: Option<usize>,
     pub reach: Reach,
     /// A boolean that may be held as any number but 0 for true.
     pub is_loose: bool,
@@ -63,6 +65,7 @@ impl Fact {
         Fact {
             element,
             rank: None,
+            length: None,
             reach,
             is_loose: false,
             number: None,
@@ -76,6 +79,7 @@ impl Fact {
                 .element
                 .filter(|element| other.element == Some(*element)),
             rank: self.rank.filter(|rank| other.rank == Some(*rank)),
+            length: self.length.filter(|length| other.length == Some(*length)),
             reach: self.reach.max(other.reach),
             is_loose: self.is_loose || other.is_loose,
             number: None,
@@ -131,8 +135,13 @@ impl Fact {
             [number] => Some(number),
             _ => None,
         };
+        let length = match tensor.dims[..] {
+            [length] => usize::try_from(length).ok(),
+            _ => None,
+        };
         Fact {
             rank: Some(tensor.dims.len()),
+            length,
             number,
             ..Fact::of(Some(tensor.data_type), reach)
         }
@@ -157,6 +166,7 @@ impl Fact {
             },
             ("value_ints", _) => Fact {
                 rank: Some(1),
+                length: Some(attribute.ints.len()),
                 ..whole(&attribute.ints)
             },
             ("value_float", _) => Fact {
@@ -165,6 +175,7 @@ impl Fact {
             },
             ("value_floats", _) => Fact {
                 rank: Some(1),
+                length: Some(attribute.floats.len()),
                 ..fractions(&attribute.floats)
             },
             _ => Fact::of(None, Reach::Any),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::facts::{Fact, Reach, attribute, element::*, integer, subgraph};
-use super::known_wrong;
+use super::{known_wrong, rank};
 use crate::engine::onnx::operator;
 use crate::engine::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
@@ -128,6 +128,11 @@ impl Seen<'_> {
         self.inputs.get(place).copied().flatten()
     }
 
+    /// What is known of each input; of one that is left out, nothing.
+    pub fn inputs(&self) -> impl Iterator<Item = Option<Fact>> {
+        self.inputs.iter().copied()
+    }
+
     /// An error that says what rten does not do right here.
     pub fn refusal(&self, why: &str) -> Error {
         let name = match self.node.name.is_empty() {
@@ -234,11 +239,19 @@ impl<'a> Walk<'a> {
         };
         known_wrong::refuse(&seen)?;
         if let Some((axis, why)) = known_wrong::right_for_last_axis(&seen) {
-            self.conditions.push(Condition {
-                value: node.output.first().cloned().unwrap_or_default(),
-                axis,
-                refusal: seen.refusal(why),
-            });
+            let refusal = seen.refusal(why);
+            match seen
+                .input(0)
+                .and_then(|fact| i64::try_from(fact.rank?).ok())
+            {
+                Some(rank) if axis == rank - 1 => {}
+                Some(_) => return Err(refusal),
+                None => self.conditions.push(Condition {
+                    value: node.output.first().cloned().unwrap_or_default(),
+                    axis,
+                    refusal,
+                }),
+            }
         }
         refuse_flow(&seen)?;
         let outputs = match seen.operator.as_str() {
@@ -249,7 +262,12 @@ impl<'a> Walk<'a> {
         if outputs.iter().any(|fact| fact.element == Some(DOUBLE)) {
             return Err(seen.refusal("it gives FP64, and rten computes in single precision"));
         }
-        Ok(refine(&seen, outputs))
+        let mut outputs = refine(&seen, outputs);
+        if let Some(first) = outputs.first_mut() {
+            first.rank = first.rank.or(rank::rank(&seen));
+            first.length = first.length.or(rank::length(&seen));
+        }
+        Ok(outputs)
     }
 
     fn branches(&mut self, seen: &Seen<'a>) -> Result<Vec<Fact>> {
@@ -299,6 +317,7 @@ impl<'a> Walk<'a> {
         let gathered = outputs.into_iter().skip(1 + carried.len());
         let gathered = gathered.map(|fact| Fact {
             rank: None,
+            length: None,
             number: None,
             ..fact
         });
@@ -434,6 +453,7 @@ fn result(seen: &Seen) -> Fact {
         {
             Some(tensor) => Fact {
                 rank: None,
+                length: None,
                 number: None,
                 ..Fact::constant(tensor)
             },

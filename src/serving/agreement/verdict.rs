@@ -26,8 +26,16 @@ pub struct Finding {
     pub reason: String,
     /// What kind of error the reason is, where it is one.
     pub kind: Option<ErrorKind>,
-    /// The ways of running the model that the engine tried.
+    pub loading: Loading,
+}
+
+/// How an engine went about loading a model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loading {
+    /// The ways of running the model that it tried.
     pub tried: Vec<Attempt>,
+    /// How long it took, where it ended.
+    pub seconds: Option<f64>,
 }
 
 /// Where an engine stands with a model.
@@ -81,7 +89,7 @@ impl Finding {
             standing,
             reason: error.chain(),
             kind: Some(error.kind()),
-            tried: Vec::new(),
+            loading: Loading::default(),
         }
     }
 }
@@ -175,7 +183,7 @@ impl Verdict {
 #[derive(Debug)]
 pub struct Testimony<T> {
     pub engine: String,
-    pub tried: Vec<Attempt>,
+    pub loading: Loading,
     /// For each request the answer, or why there is none.
     pub answers: Vec<Result<T, String>>,
 }
@@ -273,7 +281,7 @@ fn finding<T>(testimony: &Testimony<T>, (standing, reason): (Standing, String)) 
         standing,
         reason,
         kind: (standing == Standing::Fails).then_some(ErrorKind::Internal),
-        tried: testimony.tried.clone(),
+        loading: testimony.loading.clone(),
     }
 }
 
@@ -355,7 +363,7 @@ mod tests {
     fn standings(agreement: Agreement, engines: &[(&str, &[Option<i32>])]) -> Vec<Standing> {
         let testimonies = engines.iter().map(|(engine, answers)| Testimony {
             engine: (*engine).to_owned(),
-            tried: Vec::new(),
+            loading: Loading::default(),
             answers: answers
                 .iter()
                 .map(|answer| answer.ok_or_else(|| "no".to_owned()))
@@ -435,7 +443,7 @@ mod tests {
             standing: *standing,
             reason: (*reason).to_owned(),
             kind: None,
-            tried: Vec::new(),
+            loading: Loading::default(),
         };
         Verdict {
             findings: findings.iter().map(finding).collect(),

@@ -66,7 +66,8 @@ impl Gate {
         self.lock().ran.clone()
     }
 
-    fn pass(&self) {
+    /// Waits until the gate opens.
+    pub fn pass(&self) {
         let mut state = self.lock();
         state.waiting += 1;
         self.changed.notify_all();
@@ -210,6 +211,6 @@ fn zeros(spec: &TensorSpec) -> Result<Tensor> {
 }
 
 /// A panic that does not write to the test's output.
-fn quiet_panic() {
+pub fn quiet_panic() {
     std::panic::resume_unwind(Box::new("as the script says"))
 }

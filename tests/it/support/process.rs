@@ -53,8 +53,8 @@ impl Onnxd {
     }
 
     /// Puts a file into the working folder.
-    pub fn file(self, name: &str, text: &str) -> Onnxd {
-        std::fs::write(self.folder.path().join(name), text).expect("a temporary file");
+    pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Onnxd {
+        std::fs::write(self.folder.path().join(name), contents).expect("a temporary file");
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::time::Duration;
 
 use onnxd::config::Config;
 use onnxd::config::load::Sources;
@@ -10,6 +11,7 @@ use onnxd::engine::Engines;
 use onnxd::engine::tract::TractEngine;
 use onnxd::error::Result;
 use onnxd::server::Server;
+use onnxd::serving::choosing::Intervals;
 use onnxd::shutdown::Stop;
 use onnxd::telemetry::metrics::Metrics;
 use serde_json::Value;
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Answer, Connection, Request};
 use super::engine::{Gate, ScriptEngine};
+use super::planted::{Habit, Planted};
 use super::{PATIENCE, eventually, in_repository};
 
 /// A server that is to be started.
@@ -26,6 +29,8 @@ pub struct Setup {
     folder: TempDir,
     settings: Vec<(&'static str, String)>,
     is_scripted: bool,
+    /// Engines around the one, by name.
+    planted: Vec<(&'static str, Habit)>,
 }
 
 impl Setup {
@@ -53,6 +58,7 @@ impl Setup {
             folder,
             settings: settings.map(|(key, value)| (key, value.to_owned())).into(),
             is_scripted: true,
+            planted: Vec::new(),
         }
     }
 
@@ -63,15 +69,15 @@ impl Setup {
 
     /// Adds a model's version, such as `m/2`.
     pub fn model(self, version: &str, script: Value) -> Setup {
-        self.file(&format!("{version}/model.onnx"), &script.to_string())
+        self.file(&format!("{version}/model.onnx"), script.to_string())
     }
 
     /// Adds a file to the repository.
-    pub fn file(self, path: &str, text: &str) -> Setup {
+    pub fn file(self, path: &str, contents: impl AsRef<[u8]>) -> Setup {
         let path = self.folder.path().join(path);
         let parent = path.parent().expect("a file has a folder");
         std::fs::create_dir_all(parent).expect("a temporary folder");
-        std::fs::write(path, text).expect("a temporary file");
+        std::fs::write(path, contents).expect("a temporary file");
         self
     }
 
@@ -79,6 +85,14 @@ impl Setup {
     pub fn on_tract(self) -> Setup {
         Setup {
             is_scripted: false,
+            ..self
+        }
+    }
+
+    /// Puts engines with these habits in the place of the one, the preferred first.
+    pub fn engines(self, planted: &[(&'static str, Habit)]) -> Setup {
+        Setup {
+            planted: planted.to_vec(),
             ..self
         }
     }
@@ -127,12 +141,25 @@ impl Setup {
             folder,
             settings,
             is_scripted,
+            planted,
         } = self;
         let gate = Arc::new(Gate::default());
         let metrics = Metrics::new();
         let engine: Arc<dyn Engine> = match is_scripted {
             true => Arc::new(ScriptEngine { gate: gate.clone() }),
             false => Arc::new(TractEngine::new(metrics.plan_cache())),
+        };
+        let engines = match planted.is_empty() {
+            true => Engines::of([engine]),
+            false => Engines::of(planted.into_iter().map(|(name, habit)| {
+                let (inner, gate) = (engine.clone(), gate.clone());
+                Arc::new(Planted {
+                    name,
+                    habit,
+                    inner,
+                    gate,
+                }) as Arc<dyn Engine>
+            })),
         };
         let config = Config::load(&Sources {
             flags: settings,
@@ -145,8 +172,12 @@ impl Setup {
             .build()
             .expect("a runtime starts");
         let server = runtime
-            .block_on(Server::build_with(config, Engines::of([engine]), metrics))
-            .expect("loopback has a free port");
+            .block_on(Server::build_with(config, engines, metrics))
+            .expect("loopback has a free port")
+            .with_intervals(Intervals {
+                pause: Duration::from_millis(10),
+                measured_again: Duration::ZERO,
+            });
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = mpsc::channel();
