@@ -64,11 +64,6 @@ impl Node {
             .map_or(&[], |attribute| &attribute.strings)
     }
 
-    /// The whole number that an attribute is.
-    pub fn integer(&self, attribute: &str) -> Option<i64> {
-        self.attribute(attribute).map(|attribute| attribute.i)
-    }
-
     /// The whole numbers of an attribute that is a list of them.
     pub fn integers(&self, attribute: &str) -> &[i64] {
         self.attribute(attribute)
