@@ -27,4 +27,5 @@ ONNXRUNTIME = Configuration("onnxruntime", "ONNX Runtime", "onnxruntime", has_li
 AUTO = Configuration("auto", "auto", "auto", has_library=False, least_share=0.85)
 AUTO_WITH = Configuration("auto-onnxruntime", "auto with ONNX Runtime", "auto", has_library=True, least_share=0.95)
 AUTOS = (AUTO, AUTO_WITH)
-ALL = (TRACT, RTEN, ONNXRUNTIME, *AUTOS)
+ALONE = (TRACT, RTEN, ONNXRUNTIME)
+ALL = (*ALONE, *AUTOS)
