@@ -15,7 +15,7 @@ use prost::Message;
 
 use self::element::ElementType;
 pub use self::external::External;
-use self::proto::{AttributeProto, ModelProto, NodeProto};
+use self::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
 use crate::tensor::difference::Precision;
 use crate::tensor::shape::Shape;
@@ -31,7 +31,7 @@ pub struct OnnxFile {
     pub ir_version: i64,
     /// Operator sets by domain; the empty domain is `ai.onnx`.
     pub opsets: BTreeMap<String, i64>,
-    /// Every node, those of subgraphs included.
+    /// Every node, those of subgraphs and of the model's own functions included.
     pub nodes: Vec<Node>,
     pub signature: Signature,
     /// How coarsely the graph computes.
@@ -64,11 +64,6 @@ impl Node {
             .map_or(&[], |attribute| &attribute.strings)
     }
 
-    /// The whole number that an attribute is.
-    pub fn integer(&self, attribute: &str) -> Option<i64> {
-        self.attribute(attribute).map(|attribute| attribute.i)
-    }
-
     /// The whole numbers of an attribute that is a list of them.
     pub fn integers(&self, attribute: &str) -> &[i64] {
         self.attribute(attribute)
@@ -98,7 +93,10 @@ impl OnnxFile {
             .iter()
             .map(|opset| (domain(&opset.domain).to_owned(), opset.version));
         let signature = signature::read(graph)?;
-        let precision = numbers::precision(graph);
+        let functions = model.functions.into_iter().map(FunctionProto::into_graph);
+        let functions: Vec<_> = functions.collect();
+        let graphs = functions.iter().chain([graph]);
+        let precision = graphs.map(numbers::precision).max().unwrap_or_default();
         let producer = [
             model.producer_name.as_str(),
             model.producer_version.as_str(),
@@ -106,11 +104,9 @@ impl OnnxFile {
         let producer = producer.join(" ").trim().to_owned();
         let opsets = opsets.collect();
         let mut nodes = Vec::new();
-        collect_nodes(
-            model.graph.unwrap_or_default().node,
-            &mut nodes,
-            DEEPEST_GRAPH,
-        );
+        for graph in model.graph.into_iter().chain(functions) {
+            collect_nodes(graph.node, &mut nodes, DEEPEST_GRAPH);
+        }
         Ok(OnnxFile {
             producer,
             ir_version: model.ir_version,
@@ -208,6 +204,45 @@ mod tests {
         assert_eq!(file.signature.inputs[0].wire_shape(), [-1, 4]);
         assert_eq!(file.signature.outputs[0].dtype, DataType::Int64);
         assert!(file.signature.has_rows());
+    }
+
+    /// A model that defines one function, which gives a constant of 4 bytes in this shape.
+    fn with_function(dims: Vec<i64>) -> Result<OnnxFile> {
+        let tensor = proto::TensorProto {
+            dims,
+            data_type: 1,
+            raw_data: Bytes::from_static(&[0; 4]),
+            ..Default::default()
+        };
+        let value = AttributeProto {
+            name: "value".to_owned(),
+            t: Some(tensor),
+            ..Default::default()
+        };
+        let constant = NodeProto {
+            op_type: "Constant".to_owned(),
+            output: vec!["y".to_owned()],
+            attribute: vec![value],
+            ..Default::default()
+        };
+        let function = FunctionProto {
+            output: vec!["y".to_owned()],
+            node: vec![constant],
+            ..Default::default()
+        };
+        let model = ModelProto {
+            graph: Some(proto::GraphProto::default()),
+            functions: vec![function],
+            ..Default::default()
+        };
+        OnnxFile::read(&model.encode_to_vec().into(), None)
+    }
+
+    #[test]
+    fn functions_are_read_and_checked_like_graphs() {
+        let file = with_function(vec![1]).expect("its tensor holds what it says");
+        assert_eq!(file.operators()["Constant"], 1);
+        assert!(with_function(vec![2]).is_err());
     }
 
     #[test]

@@ -48,8 +48,8 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ORDER = ["X", "W", "R", "B", "lengths", "h", "c", "P"]
 
 
-def recurrent(name, operator, direction="forward", given=(), steps=5, rows=3, features=4, width=6, **attributes):
-    """A layer with these optional inputs."""
+def recurrent(name, operator, direction="forward", given=(), steps=5, rows=3, features=4, width=6, ends=(2, 1), **attributes):
+    """A layer with these optional inputs; the sequences of the second and third row end early."""
     directions, gates = 1 + (direction == "bidirectional"), GATES[operator]
     constants = {
         "W": floats(directions, gates * width, features),
@@ -62,7 +62,7 @@ def recurrent(name, operator, direction="forward", given=(), steps=5, rows=3, fe
     wanted = {"X", "W", "R", *given}
     inputs = {"X": floats(steps, rows, features)}
     if "lengths" in wanted:
-        inputs["lengths"] = np.array([steps, 2, 1][:rows], np.int32)
+        inputs["lengths"] = np.array([steps, *ends][:rows], np.int32)
     names = [name if name in wanted else "" for name in ORDER if name in wanted or operator == "LSTM" or name not in "cP"]
     outputs = ["Y", "Y_h", "Y_c"][: 2 + (operator == "LSTM")]
     node(
@@ -84,6 +84,7 @@ for operator, direction in product(GATES, ["forward", "reverse", "bidirectional"
     recurrent("bare", operator, direction)
     recurrent("started", operator, direction, ["B", "h", *(["c"] if operator == "LSTM" else [])])
     recurrent("lengths", operator, direction, ["B", "h", "lengths"])
+    recurrent("no_steps", operator, direction, ["B", "h", "lengths"], ends=(0, 1))
     recurrent("clip", operator, direction, ["B"], clip=0.5)
     recurrent("activations", operator, direction, ["B"], activations=own * twice, activation_alpha=[0.3, 0.4][: len(own)] * twice)
     recurrent("narrow", operator, direction, ["B"], width=1, features=1)
@@ -241,6 +242,7 @@ node("stack", "Det", {"x": floats(2, 3, 4, 4)})
 for align in [0, 1]:
     node(f"two_{align}", "AffineGrid", {"theta": floats(2, 2, 3)}, {"size": np.array([2, 1, 3, 4])}, opset=20, align_corners=align)
     node(f"three_{align}", "AffineGrid", {"theta": floats(1, 3, 4)}, {"size": np.array([1, 1, 2, 3, 4])}, opset=20, align_corners=align)
+    node(f"row_{align}", "AffineGrid", {"theta": floats(2, 2, 3)}, {"size": np.array([2, 1, 1, 4])}, opset=20, align_corners=align)
 REGIONS = np.array([[0, 0, 7, 7], [1.5, 2, 5.2, 3], [-3, 4, 9, 12], [3, 3, 3.1, 3.1]], np.float32)
 for mode, half, ratio in product(["avg", "max"], ["half_pixel", "output_half_pixel"], [0, 2]):
     image = {"x": floats(2, 3, 8, 9), "rois": REGIONS, "of": np.array([0, 1, 1, 0])}
@@ -323,6 +325,11 @@ def mixed_types(activation):
     ]
     graph(f"mixed_{activation}".lower(), nodes, {"x": floats(4, 9) * 3}, constants, {"y": UINT8})
 
+
+for limit in [1, 2, 9]:
+    candidates = {"boxes": floats(2, 6, 4), "scores": floats(2, 3, 6)}
+    limited = {"limit": np.array([limit]), "iou": np.float32([0.3]), "score": np.float32([0])}
+    node(f"{limit}", "NonMaxSuppression", candidates, limited, {"y": TensorProto.INT64})
 
 for activation in ["Sigmoid", "Relu", "Tanh"]:
     mixed_types(activation)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server import TARGET
+from server import onnxruntime
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,7 @@ class Configuration:
 
     @property
     def settings(self):
-        there = {"ORT_DYLIB_PATH": library()} if self.has_library else {"ONNXD_INFERENCE__ONNXRUNTIME": "off"}
-        return {"ONNXD_INFERENCE__ENGINE": self.engine, **there}
-
-
-def library():
-    """ONNX Runtime's library, from the wheel that the cases are checked with as well."""
-    [found] = (TARGET / "venv" / "lib").glob("python3*/site-packages/onnxruntime/capi/libonnxruntime.so.1.*")
-    return str(found)
+        return {"ONNXD_INFERENCE__ENGINE": self.engine, **onnxruntime(self.has_library)}
 
 
 TRACT = Configuration("tract", "tract", "tract", has_library=False)
@@ -34,4 +27,5 @@ ONNXRUNTIME = Configuration("onnxruntime", "ONNX Runtime", "onnxruntime", has_li
 AUTO = Configuration("auto", "auto", "auto", has_library=False, least_share=0.85)
 AUTO_WITH = Configuration("auto-onnxruntime", "auto with ONNX Runtime", "auto", has_library=True, least_share=0.95)
 AUTOS = (AUTO, AUTO_WITH)
-ALL = (TRACT, RTEN, ONNXRUNTIME, *AUTOS)
+ALONE = (TRACT, RTEN, ONNXRUNTIME)
+ALL = (*ALONE, *AUTOS)

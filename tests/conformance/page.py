@@ -29,8 +29,8 @@ the reason; a wrong answer fails the run.
 
 Every case is put to five servers. *tract*, *rten* and *ONNX Runtime* have one engine each, as `inference.engine` names
 it, and show what an engine does for itself: it refuses what it is known to answer wrongly. *auto* is the default, in
-which engines check each other: without the library of ONNX Runtime it has tract and rten, with it all three. It can pass
-fewer cases than an engine alone, where engines differ and nothing decides between them.
+which engines check each other: without the library of ONNX Runtime it has tract and rten, with it all three. Whatever one
+of its engines passes alone passes with it as well.
 """
 
 TABLE = """

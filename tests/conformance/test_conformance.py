@@ -10,7 +10,7 @@ import ratchet
 import runner
 import suites
 from cases import left_out_for
-from configurations import ALL, AUTOS
+from configurations import ALL, ALONE, AUTOS
 from runner import Verdict
 from server import TARGET
 
@@ -85,6 +85,14 @@ def test_every_case_that_passes_is_listed(run, configuration):
 def test_enough_of_the_inference_cases_pass(run, configuration):
     share = page.share([case for case in run.comparable if not case.is_loss], run.outcomes[configuration])
     assert share >= configuration.least_share, f"{share:.1%} of the inference cases pass"
+
+
+@each_auto
+def test_what_one_of_the_engines_passes_alone_passes_with_all_of_them(run, configuration):
+    for alone in ALONE:
+        if configuration.has_library or not alone.has_library:
+            passed = ratchet.passed(run.outcomes[alone])
+            none(ratchet.lost(run.outcomes[configuration], passed), f"cases that {alone.title} passes alone")
 
 
 @each_auto

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::DEEPEST_GRAPH;
 use super::element::ElementType;
 use super::external::External;
-use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::error::{Error, Result};
 use crate::tensor::shape::{Dims, Shape};
 
@@ -21,10 +21,12 @@ const MOST_DIMENSIONS: usize = 64;
 
 /// Fails with the first thing that is wrong; `folder` is where external data may be.
 pub fn check(model: &ModelProto, folder: Option<&Path>) -> Result<()> {
-    let graph = model.graph.as_ref();
-    graph.map_or(Ok(()), |graph| {
-        check_graph(graph, folder, &[], DEEPEST_GRAPH)
-    })
+    let check = |graph: &GraphProto| check_graph(graph, folder, &[], DEEPEST_GRAPH);
+    let functions = model.functions.iter().cloned();
+    model.graph.iter().try_for_each(check)?;
+    functions
+        .map(FunctionProto::into_graph)
+        .try_for_each(|graph| check(&graph))
 }
 
 /// Checks a graph; `outer` are the names that the graphs around it give.

@@ -16,6 +16,37 @@ pub struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetId>,
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator that the model itself defines.
+#[derive(Clone, PartialEq, Message)]
+pub struct FunctionProto {
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+}
+
+impl FunctionProto {
+    /// Its body as a graph, of whose values no type is known.
+    pub fn into_graph(self) -> GraphProto {
+        let named = |names: Vec<String>| {
+            let named = names
+                .into_iter()
+                .map(|name| ValueInfoProto { name, r#type: None });
+            named.collect()
+        };
+        GraphProto {
+            node: self.node,
+            input: named(self.input),
+            output: named(self.output),
+            ..GraphProto::default()
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

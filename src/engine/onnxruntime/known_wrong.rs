@@ -10,7 +10,7 @@ use prost::Message;
 
 use self::values::Values;
 use crate::engine::onnx::OnnxFile;
-use crate::engine::onnx::proto::{ModelProto, NodeProto};
+use crate::engine::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// Operators that are looked at; a file that has none of them is not read again.
@@ -36,10 +36,15 @@ pub fn refuse(bytes: &Bytes, file: &OnnxFile) -> Result<()> {
     }
     let model = ModelProto::decode(bytes.clone())
         .map_err(|error| Error::invalid("the file is not an ONNX model").with_source(error))?;
-    let graph = model.graph.unwrap_or_default();
-    let values = Values::of(&graph);
+    let functions = model.functions.into_iter().map(FunctionProto::into_graph);
+    let mut graphs = model.graph.into_iter().chain(functions);
+    graphs.try_for_each(|graph| refuse_graph(&graph))
+}
+
+fn refuse_graph(graph: &GraphProto) -> Result<()> {
+    let values = Values::of(graph);
     let mut wrong = None;
-    values::each_node(&graph, &mut |node| {
+    values::each_node(graph, &mut |node| {
         let reason = check(node).and_then(|check| check(node, &values));
         if let (None, Some(reason)) = (&wrong, reason) {
             let name = [&node.name].into_iter().chain(&node.output);

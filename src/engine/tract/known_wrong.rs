@@ -158,11 +158,13 @@ fn initializer(context: &ParsingContext, name: &str) -> TractResult<Option<Tenso
 
 #[cfg(test)]
 mod tests {
+    use super::super::ops;
     use super::*;
 
     fn check(model: &str, refused_for: Option<&str>) {
         let path = format!("tests/data/known_wrong/{model}.onnx");
         let mut onnx = tract_onnx::onnx();
+        ops::register(&mut onnx);
         register(&mut onnx);
         match (onnx.model_for_path(path), refused_for) {
             (Ok(_), None) => {}
@@ -177,6 +179,8 @@ mod tests {
     fn every_known_wrong_answer_is_refused() {
         check("attention_past", Some("is_causal with past keys"));
         check("attention_window", Some("left_window_size"));
+        check("dropout_mode", Some("training_mode"));
+        check("boxes_unlimited", Some("max_output_boxes_per_class"));
         check("grid_sample_border", Some("padding_mode border"));
         check("resize_fraction", Some("no whole numbers"));
         check("space_to_depth_columns", Some("mode CRD"));
@@ -185,6 +189,8 @@ mod tests {
     #[test]
     fn their_harmless_siblings_are_not() {
         check("attention", None);
+        check("dropout", None);
+        check("boxes", None);
         check("grid_sample", None);
         check("resize", None);
         check("space_to_depth", None);

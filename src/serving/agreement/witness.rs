@@ -54,7 +54,7 @@ impl Witnesses {
             loaded.model.is_ok()
         });
         for (asked, loaded) in witnesses.asked.iter_mut().zip(&loaded) {
-            if !loaded.as_ref().is_some_and(|loaded| loaded.model.is_ok()) {
+            if loaded.as_ref().is_none_or(|loaded| loaded.model.is_err()) {
                 *asked = None;
             }
         }

@@ -41,6 +41,23 @@ def resized(name, scale):
     save(name, [node], image, [value("y", TensorProto.FLOAT, list("abcd"))], [scales])
 
 
+def dropout(name, *, of_request):
+    """A Dropout whose training mode is an input, or is written down."""
+    mode = numpy_helper.from_array(np.array(False), "mode")
+    inputs = [value("x", TensorProto.FLOAT, [2]), *([value("mode", TensorProto.BOOL, [])] if of_request else [])]
+    node = helper.make_node("Dropout", ["x", "", "mode"], ["y"])
+    save(name, [node], inputs, [value("y", TensorProto.FLOAT, [2])], [] if of_request else [mode])
+
+
+def boxes(name, limit):
+    """The best of some boxes, with or without a limit of their number."""
+    shapes = {"boxes": [1, 2, 4], "scores": [1, 1, 2]}
+    inputs = [value(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    node = helper.make_node("NonMaxSuppression", [*shapes, *limit], ["y"])
+    weights = [numpy_helper.from_array(np.array([1]), name) for name in limit]
+    save(name, [node], inputs, [value("y", TensorProto.INT64, ["n", 3])], weights)
+
+
 HEADS, IMAGE, GRID = [1, 1, 4, 2], [1, 1, 4, 4], [1, 2, 2, 2]
 one("attention", "Attention", [HEADS] * 3, opset=24, is_causal=1)
 one("attention_past", "Attention", [HEADS, HEADS, HEADS, None, HEADS, HEADS], opset=24, is_causal=1)
@@ -49,5 +66,9 @@ one("grid_sample", "GridSample", [IMAGE, GRID], mode="bicubic", padding_mode="ze
 one("grid_sample_border", "GridSample", [IMAGE, GRID], mode="bicubic", padding_mode="border")
 one("space_to_depth", "SpaceToDepth", [IMAGE], blocksize=2)
 one("space_to_depth_columns", "SpaceToDepth", [IMAGE], opset=28, blocksize=2, mode="CRD")
+dropout("dropout", of_request=False)
+dropout("dropout_mode", of_request=True)
+boxes("boxes", ["limit"])
+boxes("boxes_unlimited", [])
 resized("resize", 2)
 resized("resize_fraction", 1.5)
