@@ -138,12 +138,12 @@ impl Chooser {
         let facts = &deployment.facts;
         let started = Instant::now();
         let ways = self.ways(deployment)?;
-        let Some(inputs) = inputs(deployment, main) else {
-            return Ok(None);
-        };
         if ways.len() < 2 {
             return Ok(None);
         }
+        let Some(inputs) = inputs(deployment, main) else {
+            return Ok(None);
+        };
         let seconds = measure(&ways, &inputs, facts.rules.aim, &self.machinery.budget);
         let timed = ways.iter().zip(&seconds);
         let timed: Vec<_> = timed
