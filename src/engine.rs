@@ -21,7 +21,7 @@ use crate::config::{EngineChoice, LibraryPath};
 use crate::error::{Error, Result, guarded};
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::tensor::sample::Sample;
-use crate::tensor::signature::{CheckedInputs, Signature};
+use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
 use crate::tensor::value::Tensor;
 
 /// The stack of a thread that loads or runs models: graphs can be deep, plans are made while a model runs as well, and
@@ -205,6 +205,20 @@ fn find_sample(model: &dyn Model) -> Option<Sample> {
         guarded("while it was tried", run).is_ok()
     };
     Sample::likely(&signature.inputs).into_iter().find(runs)
+}
+
+/// Fails for a model that no made-up request runs, unless requests may know what those do not.
+fn leave_to_requests(model: &dyn Model) -> Result<()> {
+    let signature = model.signature();
+    let Ok(inputs) = Sample::ZEROS.inputs(signature) else {
+        // Too large to be made up.
+        return Ok(());
+    };
+    if signature.inputs.iter().any(TensorSpec::is_open) {
+        return Ok(());
+    }
+    let run = || Session::run(&mut *model.session(1)?, &inputs);
+    guarded("while it was tried", run).map(|_| ())
 }
 
 /// A model's state on one worker thread.

@@ -22,7 +22,7 @@ use self::flow::Condition;
 
 use super::onnx::External;
 use super::onnx::proto::ModelProto;
-use super::{Attempt, Engine, Model, ModelSource, Session, find_sample};
+use super::{Attempt, Engine, Model, ModelSource, Session, find_sample, leave_to_requests};
 use crate::error::{Error, Result, guarded};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
@@ -140,22 +140,9 @@ impl RtenModel {
         };
         read.sample = find_sample(&read);
         if read.sample.is_none() {
-            read.leave_to_requests()?;
+            leave_to_requests(&read).map_err(|error| cannot_run(&error.chain()))?;
         }
         Ok(read)
-    }
-
-    /// Fails unless requests may know what made-up ones do not: then the model may run all the same.
-    fn leave_to_requests(&self) -> Result<()> {
-        let Ok(inputs) = Sample::ZEROS.inputs(&self.signature) else {
-            // Too large to be made up.
-            return Ok(());
-        };
-        if self.signature.inputs.iter().any(TensorSpec::is_open) {
-            return Ok(());
-        }
-        let ran = guarded("while it was tried", || self.session(1)?.run(&inputs));
-        ran.map(|_| ()).map_err(|error| cannot_run(&error.chain()))
     }
 
     /// Fails for the first condition that does not hold, or cannot be seen to hold, in a run of the made-up request.

@@ -13,7 +13,7 @@ use ort::session::builder::AutoDevicePolicy;
 use super::runtime::Runtime;
 use super::shared::SharedSession;
 use super::{convert, known_wrong, message, zipmap};
-use crate::engine::{Model, ModelSource, Session};
+use crate::engine::{Model, ModelSource, Session, leave_to_requests};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
@@ -54,6 +54,12 @@ impl OnnxRuntimeModel {
         };
         model.shared(1)?;
         model.sample = model.find_sample()?;
+        if model.sample.is_none() {
+            leave_to_requests(&model).map_err(|error| {
+                let reason = error.chain();
+                Error::unimplemented(format!("onnxruntime cannot run this model: {reason}"))
+            })?;
+        }
         Ok(model)
     }
 
