@@ -282,7 +282,6 @@ with np.errstate(all="ignore"):
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
     models = {name: model for name, (model, _) in [*MODELS.items(), *REFERENCE.items()]}
-    models |= {name: version_5(9, "float32", 2, transform=number) for name, number in SWAPPED.items()}
     models |= {name: case.model for name, case in NODE_TESTS.items()}
     with agreement.serving(tmp_path_factory, models) as running:
         yield running
@@ -299,10 +298,18 @@ def test_trees_answer_like_the_reference_evaluator(trees, session, name):
     agreement.compare(trees, session, name, inputs, ReferenceEvaluator(model).run(None, inputs), tolerance=1e-3)
 
 
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """With ONNX Runtime beside it, `auto` refuses what the two number differently."""
+    models = {name: version_5(9, "float32", 2, transform=number) for name, number in SWAPPED.items()}
+    with agreement.serving(tmp_path_factory, models, ONNXD_INFERENCE__ENGINE="tract") as running:
+        yield running
+
+
 @pytest.mark.parametrize("name", SWAPPED)
-def test_transforms_are_numbered_as_documented(trees, session, name):
+def test_transforms_are_numbered_as_documented(documented, session, name):
     other = version_5(9, "float32", 2, transform=3 - SWAPPED[name])
-    agreement.check(trees, session, name, other, {"X": rows_of_halves("float32")})
+    agreement.check(documented, session, name, other, {"X": rows_of_halves("float32")})
 
 
 @pytest.mark.parametrize("name", NODE_TESTS)
