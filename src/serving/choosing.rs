@@ -25,7 +25,7 @@ use crate::tensor::signature::CheckedInputs;
 /// So many requests of another size tell that a model is used otherwise than it was measured for.
 const REQUESTS_TO_TELL: u64 = 100;
 /// A way must be so many times as fast as the one that serves to take its place.
-const WORTH_IT: f64 = 1.05;
+const WORTH_IT: f64 = 1.03;
 
 /// When models are looked at.
 #[derive(Debug, Clone, Copy)]

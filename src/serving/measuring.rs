@@ -1,7 +1,7 @@
 //! Measures ways of running a model against each other, side by side, so that what the machine does meanwhile hits all
 //! of them alike. It takes its turn in the compute budget like everybody else.
 
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ const LEAST_ROUNDS: usize = 5;
 const MEASURED_FOR: Duration = Duration::from_millis(500);
 /// Past this the measuring ends, as soon as there is anything to compare.
 const ENOUGH: Duration = Duration::from_secs(20);
-/// A way's part of a round takes at least this long: shorter runs are repeated.
-const LEAST_PART: Duration = Duration::from_micros(500);
+/// A way's part of a round takes at least this long: shorter runs are repeated, after one that is not counted, since the
+/// ways before it have filled the caches with theirs.
+const LEAST_PART: Duration = Duration::from_millis(2);
 /// The longest pause after a round, which is as long as the round was: requests come first.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -114,8 +115,6 @@ struct Runner {
     sessions: Vec<Box<dyn Session>>,
     /// How many threads it takes.
     threads: usize,
-    /// How often each session runs in a round.
-    repeats: u32,
     /// A request's time by the first run that counts.
     first: f64,
     is_long: bool,
@@ -137,12 +136,10 @@ impl Runner {
             sessions[0].run(inputs)?;
             let started = Instant::now();
             sessions[0].run(inputs)?;
-            let one = started.elapsed().max(Duration::from_nanos(100));
-            let repeats = LEAST_PART.as_nanos().div_ceil(one.as_nanos());
+            let one = started.elapsed();
             Ok(Runner {
                 sessions,
                 threads: workers * split.threads,
-                repeats: u32::try_from(repeats).unwrap_or(1),
                 first: one.as_secs_f64() / workers as f64,
                 is_long: one >= LONG_RUN,
                 seconds: Vec::new(),
@@ -157,20 +154,14 @@ impl Runner {
 
     /// Runs every session at once; the seconds that a request takes then.
     fn run(&mut self, inputs: &CheckedInputs) -> Result<f64> {
-        let repeats = self.repeats;
         if let [session] = &mut self.sessions[..] {
-            return time(&mut **session, inputs, repeats);
+            return time(&mut **session, inputs);
         }
-        let start = Barrier::new(self.sessions.len());
         let times: Vec<Result<f64>> = thread::scope(|scope| {
             let timed = self.sessions.iter_mut().map(|session| {
-                let run = || {
-                    start.wait();
-                    time(&mut **session, inputs, repeats)
-                };
                 thread::Builder::new()
                     .stack_size(STACK_BYTES)
-                    .spawn_scoped(scope, run)
+                    .spawn_scoped(scope, || time(&mut **session, inputs))
             });
             let threads: Vec<_> = timed.collect();
             let lost = || Error::internal("a measuring thread was lost");
@@ -185,13 +176,20 @@ impl Runner {
     }
 }
 
-/// The seconds of one run, of so many.
-fn time(session: &mut dyn Session, inputs: &CheckedInputs, repeats: u32) -> Result<f64> {
+/// The seconds of one run.
+fn time(session: &mut dyn Session, inputs: &CheckedInputs) -> Result<f64> {
     guarded("while it was measured", || {
-        let started = Instant::now();
-        for _ in 0..repeats {
-            session.run(inputs)?;
+        let began = Instant::now();
+        session.run(inputs)?;
+        let first = began.elapsed();
+        if first >= LEAST_PART {
+            return Ok(first.as_secs_f64());
         }
-        Ok(started.elapsed().as_secs_f64() / f64::from(repeats))
+        let (began, mut runs) = (Instant::now(), 0);
+        while began.elapsed() < LEAST_PART {
+            session.run(inputs)?;
+            runs += 1;
+        }
+        Ok(began.elapsed().as_secs_f64() / f64::from(runs))
     })
 }
