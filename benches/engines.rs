@@ -1,21 +1,22 @@
 //! Does `engine = "auto"` serve as fast as the fastest engine alone?
 //!
-//! Every model is served four times in this process, by each engine alone and by `auto`, through the queue and the
-//! workers of the server, without HTTP. Four clients keep two workers busy, with requests of one row and then of eight;
-//! `auto` has seen a hundred of them before and may choose. The four take turns, a fifth of a second each, and what is
-//! told is the median of the rounds: rows a second, and for `auto` the ratio to the fastest of the others in the same
-//! round. The allocator is the binary's.
+//! Every model is served four times in this process, by each engine alone and by `auto`, which sees a hundred requests
+//! of one row, and later of eight, and may choose. Then as many workers as the choice says, two or one on two threads, run
+//! it without a pause: what is compared is the engines and the choice, not how requests get to them. The four take turns,
+//! a fifth of a second each, and what is told is the median of the rounds: rows a second, and for `auto` the ratio to the
+//! fastest of the others in the same round. The allocator is the binary's.
 //!
 //! `cargo bench --bench engines [FOLDER or FILE…]`; without, the bundled models and those that
 //! `./tests/run.sh models` and `exports` have left under target/. ORT_DYLIB_PATH names ONNX Runtime.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
-use onnxd::engine::Engines;
+use onnxd::engine::{Engines, STACK_BYTES, Session};
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
@@ -30,9 +31,8 @@ use tokio::runtime::Runtime;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const WORKERS: usize = 2;
-const CLIENTS: usize = 4;
 const BATCHES: [usize; 2] = [1, 8];
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
 const TURN: Duration = Duration::from_millis(200);
 /// So many requests tell `auto` how the model is used.
 const REQUESTS_FIRST: usize = 100;
@@ -119,14 +119,19 @@ fn compare(runtime: &Runtime, all: &Engines, file: &Path, shares: &mut Vec<f64>)
             &inputs,
         ));
         Chooser::new(&auto.registry, auto.machinery.clone(), Intervals::default()).round();
-        let systems: Vec<_> = alone.iter().chain([&auto]).map(Live::deployment).collect();
+        // An engine that fails where others answer is no peer.
+        let verdict = &deployment.facts.verdict;
+        let is_sound = |system: &Arc<Deployment>| {
+            let finding = verdict.finding(system.loaded.engine);
+            finding.is_some_and(|finding| finding.standing.may_serve())
+        };
+        let systems = alone.iter().chain([&auto]).map(Live::deployment);
+        let systems: Vec<_> = systems.map(|system| system.filter(is_sound)).collect();
         let mut rates = vec![Vec::new(); systems.len()];
         let mut round_shares = Vec::new();
         for _ in 0..ROUNDS {
             for (system, rates) in systems.iter().zip(&mut rates) {
-                let rate = system
-                    .as_ref()
-                    .map(|system| runtime.block_on(rows_a_second(system.clone(), inputs.clone())));
+                let rate = system.as_ref().map(|system| rows_a_second(system, &inputs));
                 rates.push(rate.unwrap_or(0.0));
             }
             let last: Vec<f64> = rates.iter().map(|rates| rates[rates.len() - 1]).collect();
@@ -228,32 +233,41 @@ async fn first_requests(deployment: &Arc<Deployment>, inputs: &CheckedInputs) {
 }
 
 /// Keeps the workers busy for a turn.
-async fn rows_a_second(deployment: Arc<Deployment>, inputs: CheckedInputs) -> f64 {
+fn rows_a_second(deployment: &Deployment, inputs: &CheckedInputs) -> f64 {
+    let model = deployment.model();
+    let sessions = (0..deployment.split.workers).map(|_| model.session(deployment.split.threads));
+    let sessions: Vec<_> = sessions
+        .map(|session| session.expect("the model runs"))
+        .collect();
     let began = Instant::now();
-    let client = || {
-        let (deployment, inputs) = (deployment.clone(), inputs.clone());
-        tokio::spawn(async move {
-            let mut requests = 0;
-            while began.elapsed() < TURN {
-                deployment
-                    .run(inputs.clone(), far())
-                    .await
-                    .expect("the model runs");
-                requests += 1;
+    let rates = thread::scope(|scope| {
+        let worker = |mut session: Box<dyn Session>| {
+            move || {
+                let mut runs = 0;
+                while began.elapsed() < TURN {
+                    session.run(inputs).expect("the model runs");
+                    runs += 1;
+                }
+                f64::from(runs) / began.elapsed().as_secs_f64()
             }
-            requests
-        })
-    };
-    let clients: Vec<_> = (0..CLIENTS).map(|_| client()).collect();
-    let mut requests = 0;
-    for client in clients {
-        requests += client.await.expect("no client panics");
-    }
+        };
+        let workers = sessions.into_iter().map(|session| {
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            builder.spawn_scoped(scope, worker(session))
+        });
+        let workers: Vec<_> = workers
+            .map(|worker| worker.expect("a thread starts"))
+            .collect();
+        let rates = workers
+            .into_iter()
+            .map(|worker| worker.join().expect("no worker panics"));
+        rates.sum::<f64>()
+    });
     let rows = inputs
         .tensors()
         .first()
         .and_then(|input| input.shape().dims().first());
-    (requests * rows.copied().unwrap_or(1)) as f64 / began.elapsed().as_secs_f64()
+    rates * rows.copied().unwrap_or(1) as f64
 }
 
 fn far() -> Instant {
