@@ -38,7 +38,7 @@ clients() {
     need curl command -v curl
     release_binary
     run_pytest tests/clients
-    ONNXD_TEST_ONNXRUNTIME=on run_pytest tests/clients tests/engines
+    TEST_ONNXRUNTIME=on run_pytest tests/clients tests/engines
 }
 
 conformance() {

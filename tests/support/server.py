@@ -22,8 +22,8 @@ def onnxruntime(is_on):
     return {"ONNXD_INFERENCE__ONNXRUNTIME": str(LIBRARY.resolve()) if is_on else "off"}
 
 
-# ONNXD_TEST_ONNXRUNTIME=on gives it to all servers of a run that do not say otherwise.
-DEFAULTS = onnxruntime(os.environ.get("ONNXD_TEST_ONNXRUNTIME") == "on")
+# TEST_ONNXRUNTIME=on gives it to all servers of a run that do not say otherwise.
+DEFAULTS = onnxruntime(os.environ.get("TEST_ONNXRUNTIME") == "on")
 
 
 class Server:

@@ -54,7 +54,9 @@ impl OnnxRuntimeModel {
         };
         model.shared(1)?;
         model.sample = model.find_sample()?;
-        if model.sample.is_none() {
+        // What it has loaded it can run; of several inputs one may be a parameter, such as scales, whose values matter.
+        let may_lack_values = model.signature.inputs.len() > 1;
+        if model.sample.is_none() && !may_lack_values {
             leave_to_requests(&model).map_err(|error| {
                 let reason = error.chain();
                 Error::unimplemented(format!("onnxruntime cannot run this model: {reason}"))
