@@ -61,7 +61,9 @@ pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<
         if engines.list().len() == 1 {
             finding.reason = "no other engine was asked".to_owned();
         }
-        hearing.findings.insert(finding.engine.clone(), finding);
+        // One that was given up stays so, whatever it had said before.
+        let engine = finding.engine.clone();
+        hearing.findings.entry(engine).or_insert(finding);
     }
     let Hearing {
         names,

@@ -27,6 +27,9 @@ const REQUESTS_TO_TELL: u64 = 100;
 /// A way must be so many times as fast as the one that serves to take its place.
 const WORTH_IT: f64 = 1.03;
 
+/// The longest that a model which is used ever otherwise waits until it is measured again.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// When models are looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
@@ -59,7 +62,9 @@ pub struct Chooser {
 struct Measured {
     /// Which power of two the rows fell under, if there had been requests.
     class: Option<usize>,
-    at: Instant,
+    /// Until then it is not measured again; each time waits longer than the one before.
+    until: Instant,
+    wait: Duration,
 }
 
 impl Chooser {
@@ -86,8 +91,19 @@ impl Chooser {
         let Some(registry) = self.registry.upgrade() else {
             return false;
         };
-        for deployment in registry.deployments() {
-            self.look_at(&registry, deployment);
+        // While models are being loaded, the memory and the time are theirs.
+        if !registry.is_loading() {
+            for deployment in registry.deployments() {
+                let model = deployment.facts.model.clone();
+                let looked = guarded("while it was measured", || {
+                    self.look_at(&registry, deployment);
+                    Ok(())
+                });
+                if let Err(error) = looked {
+                    let reason = error.chain();
+                    tracing::warn!(model, reason, "engines could not be measured");
+                }
+            }
         }
         self.retire();
         true
@@ -97,9 +113,13 @@ impl Chooser {
     /// request is answered.
     fn retire(&mut self) {
         let retiring = std::mem::take(&mut self.retiring);
-        // An error is a deployment that is still held.
-        let held = retiring.into_iter().map(Arc::try_unwrap);
-        self.retiring = held.filter_map(Result::err).collect();
+        for deployment in retiring {
+            match Arc::try_unwrap(deployment) {
+                // Its workers may be stuck in an engine; nobody waits for that.
+                Ok(idle) => drop(thread::spawn(move || drop(idle))),
+                Err(held) => self.retiring.push(held),
+            }
+        }
     }
 
     fn look_at(&mut self, registry: &Registry, deployment: Arc<Deployment>) {
@@ -108,12 +128,14 @@ impl Chooser {
         let main = deployment.usage.main_load();
         let is_due = match (self.measured.get(&key), &main) {
             (None, _) => true,
-            (Some(before), Some(main)) => {
-                before.class != Some(main.class)
-                    && main.requests >= REQUESTS_TO_TELL
-                    && before.at.elapsed() >= self.intervals.measured_again
+            (Some(before), Some(main)) if main.requests >= REQUESTS_TO_TELL => {
+                if before.class == Some(main.class) {
+                    // Counted anew, so that what changes is seen soon.
+                    deployment.usage.restart();
+                }
+                before.class != Some(main.class) && Instant::now() >= before.until
             }
-            (Some(_), None) => false,
+            (Some(_), _) => false,
         };
         if !is_due {
             return;
@@ -129,8 +151,13 @@ impl Chooser {
                 tracing::warn!(model, version, reason, "engines could not be measured");
             }
         }
-        let at = Instant::now();
-        self.measured.insert(key, Measured { class, at });
+        let wait = match self.measured.get(&key) {
+            Some(before) => before.wait * 2,
+            None => self.intervals.measured_again,
+        };
+        let wait = wait.min(LONGEST_WAIT);
+        let until = Instant::now() + wait;
+        self.measured.insert(key, Measured { class, until, wait });
     }
 
     /// The best way to run the model, if it is another one than now.
@@ -193,19 +220,38 @@ impl Chooser {
         let facts = &deployment.facts;
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
+        let mut others = facts.verdict.like(deployment.loaded.engine);
+        if facts.is_changed() {
+            // Another file than the one that was examined.
+            others.clear();
+        }
+        if others.is_empty() {
+            return Ok(self.split(models));
+        }
         let source = ModelSource::read(&facts.path)?;
-        for name in facts.verdict.like(deployment.loaded.engine) {
+        for name in others {
             let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
             };
             match agreement::load(&**engine, &source, &mut Vec::new()) {
-                Ok(model) => models.push((engine.name(), model)),
+                Ok(model) if model.signature() == deployment.signature() => {
+                    models.push((engine.name(), model));
+                }
+                Ok(_) => tracing::info!(
+                    model = facts.model,
+                    engine = name,
+                    "not measured: the file has changed"
+                ),
                 Err(error) => {
                     let (engine, reason) = (engine.name(), error.chain());
                     tracing::info!(model = facts.model, engine, reason, "not measured");
                 }
             }
         }
+        Ok(self.split(models))
+    }
+
+    fn split(&self, models: Vec<(&'static str, Arc<dyn Model>)>) -> Vec<Way> {
         let threads = self.machinery.budget.threads();
         let ways = models.into_iter().flat_map(|(engine, model)| {
             splits(threads, &*model).map(move |split| Way {
@@ -214,7 +260,7 @@ impl Chooser {
                 split,
             })
         });
-        Ok(ways.collect())
+        ways.collect()
     }
 
     fn swap(&mut self, registry: &Registry, old: Arc<Deployment>, running: Running) {
@@ -266,7 +312,8 @@ pub fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> 
         threads,
     };
     let splits_runs = threads > 1 && model.splits_runs();
-    std::iter::once(each).chain(splits_runs.then_some(together))
+    // A model may keep what the last of them needs, which shall be the usual one.
+    splits_runs.then_some(together).into_iter().chain([each])
 }
 
 /// Made-up inputs in the shapes that are used, else in those that the model was seen to run.

@@ -1,8 +1,8 @@
 //! One live version of a model: everything that a request to it needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::agreement::verdict::{Finding, Standing, Verdict};
 use super::agreement::{self, Models, Rules};
@@ -48,6 +48,22 @@ pub struct Facts {
     queue_rows: usize,
     class_names: Option<ClassNames>,
     bytes: usize,
+    stamp: Stamp,
+}
+
+/// What tells a file from another one in its place.
+type Stamp = Option<(u64, SystemTime)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}
+
+impl Facts {
+    /// Whether another file is in the place of the one that was loaded.
+    pub fn is_changed(&self) -> bool {
+        stamp(&self.path) != self.stamp
+    }
 }
 
 /// A model with the engine that runs it, and why it is this one.
@@ -98,6 +114,7 @@ impl Deployment {
             .versions
             .get(&version)
             .ok_or_else(|| Error::not_found(format!("there is no version {version}")))?;
+        let stamp = stamp(path);
         let source = ModelSource::read(path)?;
         let rules = files.manifest.engine_rules(&machinery.engine_rules);
         let (verdict, models) = match found {
@@ -133,6 +150,7 @@ impl Deployment {
                 .queue_rows
                 .map_or(machinery.queue_rows, Into::into),
             bytes: source.bytes.len(),
+            stamp,
             rules,
             verdict,
         };

@@ -98,6 +98,16 @@ impl Registry {
         served.map(|(_, deployment)| deployment.clone()).collect()
     }
 
+    /// Whether the repository is being read or a version loaded.
+    pub fn is_loading(&self) -> bool {
+        let table = self.table();
+        let mut states = table
+            .models
+            .values()
+            .flat_map(|model| model.versions.values());
+        table.scan == Scan::Running || states.any(|state| matches!(state, VersionState::Loading))
+    }
+
     /// Puts one deployment in another's place, unless that has gone meanwhile.
     pub fn replace(&self, old: &Arc<Deployment>, new: Arc<Deployment>) -> bool {
         let is_old = |state: &VersionState| matches!(state, VersionState::Ready(ready) if Arc::ptr_eq(ready, old));

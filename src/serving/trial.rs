@@ -128,21 +128,37 @@ impl Trial {
     pub fn run(&self, mut turn: Turn, candidate: &Candidate<'_>) -> Result<Tried> {
         let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
         let names = candidate.engines.names();
-        let mut examine = |engines: &[&str]| self.examine(&mut turn, candidate, engines, memory);
+        let mut examine = |engines: &[&str], deadline| {
+            let candidate = Candidate {
+                deadline,
+                ..candidate.clone()
+            };
+            self.examine(&mut turn, &candidate, engines, memory)
+        };
         let mut lost: Vec<Finding> = Vec::new();
-        let mut ended = examine(&names)?;
+        let mut ended = examine(&names, candidate.deadline)?;
         if let (Ended::Lost(_), true) = (&ended, names.len() > 1) {
-            // Which of them breaks the process is seen when each is alone.
+            // Which of them breaks the process is seen when each is alone, for its part of the time that is left.
+            let left = candidate.deadline.saturating_duration_since(Instant::now());
+            let part = left / (names.len() as u32 + 1);
             let mut sound = Vec::new();
             for name in names {
-                match examine(&[name])? {
+                let alone = examine(&[name], Instant::now() + part)?;
+                match alone {
                     Ended::Lost(reason) => lost.push(broken(name, reason)),
-                    Ended::TimedOut => return Ok(Tried::TimedOut),
-                    Ended::Reported(..) | Ended::Silent => sound.push(name),
+                    Ended::TimedOut => lost.push(broken(name, "it did not end in time".to_owned())),
+                    Ended::Reported(..) | Ended::Silent => sound.push((name, alone)),
                 }
             }
-            if !sound.is_empty() {
-                ended = examine(&sound)?;
+            let together: Vec<_> = sound.iter().map(|(name, _)| *name).collect();
+            if !together.is_empty() {
+                ended = examine(&together, candidate.deadline)?;
+            }
+            if let Ended::Lost(_) | Ended::TimedOut = ended {
+                // Sound alone and lost together, for want of memory: the first that serves does so alone.
+                let serves = |ended: &Ended| matches!(ended, Ended::Reported(verdict, _) if verdict.serving().is_ok());
+                let mut alone = sound.into_iter().map(|(_, alone)| alone);
+                ended = alone.find(serves).unwrap_or(ended);
             }
         }
         let (mut verdict, peak_bytes) = match ended {

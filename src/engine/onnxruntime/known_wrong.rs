@@ -102,8 +102,7 @@ fn divide(node: &NodeProto, values: &Values) -> Option<&'static str> {
     let [dividend, divisor] = &*node.input else {
         return None;
     };
-    let is_wide = values.kind(dividend).is_some_and(values::is_wide_integer);
-    (is_wide && !values.is_small(dividend) && !values.is_never_minus_one(divisor)).then_some(
+    (values.may_be_wide_integers(dividend) && !values.is_small(dividend) && !values.is_never_minus_one(divisor)).then_some(
         "a request that divides the least whole number by -1 would end ONNX Runtime and the server with it; divide \
          by a constant, or by a fraction",
     )

@@ -58,12 +58,17 @@ pub struct Values<'a> {
     constants: HashMap<&'a str, &'a TensorProto>,
     never_minus_one: HashSet<&'a str>,
     small: HashSet<&'a str>,
+    /// Whether the types of the graph's own inputs are unknown, as those of a function are.
+    is_untyped: bool,
 }
 
 impl<'a> Values<'a> {
     /// Follows a graph.
     pub fn of(graph: &'a GraphProto) -> Values<'a> {
-        let mut values = Values::default();
+        let mut values = Values {
+            is_untyped: graph.input.iter().any(|input| input.r#type.is_none()),
+            ..Values::default()
+        };
         values.follow(graph, DEEPEST_GRAPH);
         values
     }
@@ -71,6 +76,11 @@ impl<'a> Values<'a> {
     /// The element type of a value, if it is known.
     pub fn kind(&self, name: &str) -> Option<i32> {
         self.kinds.get(name).copied()
+    }
+
+    /// Whether the value may be of whole numbers of 32 or 64 bits.
+    pub fn may_be_wide_integers(&self, name: &str) -> bool {
+        self.kind(name).map_or(self.is_untyped, is_wide_integer)
     }
 
     /// Whether the value is written down in the file.
