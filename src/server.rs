@@ -164,7 +164,12 @@ impl Server {
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run())?;
-        spawn_thread("chooser", move || chooser.run())?;
+        let chooser = chooser.until(control.watch());
+        let (ended, chooser_ended) = oneshot::channel::<()>();
+        spawn_thread("chooser", move || {
+            chooser.run();
+            drop(ended);
+        })?;
         let stop = tokio::select! {
             stop = stop => stop,
             // Without it the process would live on and answer nobody; its end lets an orchestrator restart it.
@@ -176,7 +181,7 @@ impl Server {
         };
         drain(&control, serving, &metrics, times).await;
         sampler.abort();
-        unload(registry).await
+        unload(registry, chooser_ended).await
     }
 }
 
@@ -233,7 +238,14 @@ async fn quiet(metrics: &Metrics) {
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.
-async fn unload(registry: Arc<Registry>) -> Result<()> {
+async fn unload(registry: Arc<Registry>, chooser_ended: oneshot::Receiver<()>) -> Result<()> {
+    // It ends with its current run; an error is its end.
+    if tokio::time::timeout(LAST_GRACE, chooser_ended)
+        .await
+        .is_err()
+    {
+        tracing::warn!("an engine is still being measured and is left behind");
+    }
     let (done, dropped) = oneshot::channel();
     spawn_thread("unloader", move || {
         registry.update(|table| table.models.clear());

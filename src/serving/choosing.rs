@@ -18,6 +18,7 @@ use super::usage::MainLoad;
 use crate::config::Aim;
 use crate::engine::{Model, ModelSource};
 use crate::error::{Result, guarded};
+use crate::shutdown::Shutdown;
 use crate::telemetry::logging::milliseconds;
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::CheckedInputs;
@@ -53,6 +54,7 @@ pub struct Chooser {
     registry: Weak<Registry>,
     machinery: Machinery,
     intervals: Intervals,
+    shutdown: Option<Shutdown>,
     measured: HashMap<(String, String), Measured>,
     /// What was replaced and still has requests.
     retiring: Vec<Arc<Deployment>>,
@@ -74,26 +76,42 @@ impl Chooser {
             registry: Arc::downgrade(registry),
             machinery,
             intervals,
+            shutdown: None,
             measured: HashMap::new(),
             retiring: Vec::new(),
         }
     }
 
-    /// Blocks until the registry is gone.
+    /// The same, which ends when the server drains: an engine that runs while the process ends may break it.
+    pub fn until(self, shutdown: Shutdown) -> Chooser {
+        Chooser {
+            shutdown: Some(shutdown),
+            ..self
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(Shutdown::is_draining)
+    }
+
+    /// Blocks until the registry is gone or the server drains.
     pub fn run(mut self) {
         while self.round() {
             thread::sleep(self.intervals.pause);
         }
     }
 
-    /// Looks at every model once; false once the registry is gone.
+    /// Looks at every model once; false once it is over.
     pub fn round(&mut self) -> bool {
-        let Some(registry) = self.registry.upgrade() else {
+        let Some(registry) = self.registry.upgrade().filter(|_| !self.is_over()) else {
             return false;
         };
         // While models are being loaded, the memory and the time are theirs.
         if !registry.is_loading() {
             for deployment in registry.deployments() {
+                if self.is_over() {
+                    return false;
+                }
                 let model = deployment.facts.model.clone();
                 let looked = guarded("while it was measured", || {
                     self.look_at(&registry, deployment);
@@ -171,7 +189,13 @@ impl Chooser {
         let Some(inputs) = inputs(deployment, main) else {
             return Ok(None);
         };
-        let seconds = measure(&ways, &inputs, facts.rules.aim, &self.machinery.budget);
+        let seconds = measure(
+            &ways,
+            &inputs,
+            facts.rules.aim,
+            &self.machinery.budget,
+            &|| self.is_over(),
+        );
         let timed = ways.iter().zip(&seconds);
         let timed: Vec<_> = timed
             .filter_map(|(way, seconds)| Some((way, (*seconds)?)))

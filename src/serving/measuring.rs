@@ -42,15 +42,17 @@ pub struct Way {
 }
 
 /// The seconds that each way takes for one request, in the ways' order: with every worker busy for
-/// [`Aim::Throughput`], a request's share of the time; alone for [`Aim::Latency`]. A way that fails has none.
+/// [`Aim::Throughput`], a request's share of the time; alone for [`Aim::Latency`]. A way that fails has none, and neither
+/// has any once it is over.
 pub fn measure(
     ways: &[Way],
     inputs: &CheckedInputs,
     aim: Aim,
     budget: &ComputeBudget,
+    is_over: &dyn Fn() -> bool,
 ) -> Vec<Option<f64>> {
     let began = Instant::now();
-    let mut runners = prepare(ways, inputs, aim);
+    let mut runners = prepare(ways, inputs, aim, is_over);
     let first_runs = runners.iter().flatten().map(|runner| runner.first);
     let fastest = first_runs.min_by(f64::total_cmp).unwrap_or_default();
     if runners.iter().all(Option::is_none) {
@@ -64,6 +66,9 @@ pub fn measure(
         }
         let round_began = Instant::now();
         for runner in &mut runners {
+            if is_over() {
+                return vec![None; ways.len()];
+            }
             let Some(running) = runner.as_mut().filter(|runner| !runner.has_lost(fastest)) else {
                 continue;
             };
@@ -89,9 +94,17 @@ pub fn measure(
 }
 
 /// Lets each way do its first runs on a thread of its own, which may be given up: no request waits for these.
-fn prepare(ways: &[Way], inputs: &CheckedInputs, aim: Aim) -> Vec<Option<Runner>> {
+fn prepare(
+    ways: &[Way],
+    inputs: &CheckedInputs,
+    aim: Aim,
+    is_over: &dyn Fn() -> bool,
+) -> Vec<Option<Runner>> {
     let mut patience = ENOUGH;
     let prepare = |way: &Way| {
+        if is_over() {
+            return None;
+        }
         let (way, inputs) = (way.clone(), inputs.clone());
         let (reply, prepared) = mpsc::sync_channel(1);
         let work = move || {

@@ -108,16 +108,19 @@ fn ends(bytes: Vec<u8>) -> bool {
         },
         deadline: Instant::now() + TRIED_FOR,
     };
-    let survived = trial.run(trial.turn(), &candidate);
-    if !matches!(survived, Ok(Tried::Judged(..) | Tried::Silent)) {
-        // The file is refused, and nothing here was touched.
+    // What is refused never comes near the server, and neither does an engine that may not serve.
+    let Ok(Tried::Judged(verdict, _)) = trial.run(trial.turn(), &candidate) else {
         return true;
-    }
+    };
     let (done, ended) = mpsc::channel();
     let load = move || {
         let load = AssertUnwindSafe(|| {
             let source = ModelSource::new(bytes.into(), None);
-            for engine in engines.list() {
+            let serving = verdict.serving().unwrap_or_default();
+            for engine in serving
+                .iter()
+                .filter_map(|finding| engines.named(&finding.engine))
+            {
                 if let Ok(model) = engine.load(&source, &mut Vec::new()) {
                     let _ = joining::prove(&*model);
                 }

@@ -58,7 +58,7 @@ pub fn measure(examination: &Examination, inference: &InferenceConfig) -> Measur
             sample.inputs(model.signature())
         });
         let seconds = match inputs {
-            Some(Ok(inputs)) => measuring::measure(&ways, &inputs, aim, &budget),
+            Some(Ok(inputs)) => measuring::measure(&ways, &inputs, aim, &budget, &|| false),
             Some(Err(_)) | None => vec![None; ways.len()],
         };
         for engine in models.keys() {
