@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::onnx::OnnxFile;
 use crate::config::{EngineChoice, LibraryPath};
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
@@ -27,6 +27,9 @@ use crate::tensor::value::Tensor;
 /// The stack of a thread that loads or runs models: graphs can be deep, plans are made while a model runs as well, and
 /// what is not used costs nothing.
 pub const STACK_BYTES: usize = 64 << 20;
+
+/// Where the documentation says what loads and what to do about the rest.
+const ADVICE: &str = "docs/models.md says what loads and what to do about the rest";
 
 /// The engines of this process, in the order in which they are preferred before anything is measured.
 #[derive(Clone)]
@@ -193,18 +196,23 @@ pub trait Model: Send + Sync {
     }
 }
 
-/// The first made-up request that the model runs, for engines that have no better way to find one.
+/// The first made-up request that the model runs, for engines that have no better way to find one. A model that runs out
+/// of memory is given up at once: it would do so again where nothing bounds it.
 #[cfg_attr(
-    not(feature = "rten"),
-    expect(dead_code, reason = "the other engines have ways of their own")
+    not(any(feature = "rten", feature = "onnxruntime")),
+    expect(dead_code, reason = "tract has a way of its own")
 )]
-fn find_sample(model: &dyn Model) -> Option<Sample> {
+fn find_sample(model: &dyn Model) -> Result<Option<Sample>> {
     let signature = model.signature();
-    let runs = |sample: &Sample| {
+    for sample in Sample::likely(&signature.inputs) {
         let run = || Session::run(&mut *model.session(1)?, &sample.inputs(signature)?);
-        guarded("while it was tried", run).is_ok()
-    };
-    Sample::likely(&signature.inputs).into_iter().find(runs)
+        match guarded("while it was tried", run) {
+            Ok(_) => return Ok(Some(sample)),
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Fails for a model that no made-up request runs, unless requests may know what those do not.

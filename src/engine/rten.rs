@@ -22,7 +22,7 @@ use self::flow::Condition;
 
 use super::onnx::External;
 use super::onnx::proto::ModelProto;
-use super::{Attempt, Engine, Model, ModelSource, Session, find_sample, leave_to_requests};
+use super::{ADVICE, Attempt, Engine, Model, ModelSource, Session, find_sample, leave_to_requests};
 use crate::error::{Error, Result, guarded};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
@@ -31,7 +31,6 @@ use crate::tensor::value::Tensor;
 const EVERY_SHAPE: &str = "one graph for every shape";
 /// How often what is in the file itself is in memory while it is loaded.
 const TIMES_THE_FILE: usize = 3;
-const ADVICE: &str = "docs/models.md says what loads and what to do about the rest";
 
 /// Loads models with rten.
 #[derive(Debug, Clone, Default)]
@@ -63,10 +62,7 @@ impl Engine for RtenEngine {
             Ok(RtenModel {
                 sample: Some(sample),
                 ..
-            }) => Ok(format!(
-                "runs a made-up request with {} rows and every other dynamic dimension {}",
-                sample.rows, sample.free
-            )),
+            }) => Ok(format!("runs a made-up request with {sample}")),
             Err(error) => Err(error.chain()),
         };
         let what = EVERY_SHAPE.to_owned();
@@ -138,7 +134,7 @@ impl RtenModel {
             model,
             sample: None,
         };
-        read.sample = find_sample(&read);
+        read.sample = find_sample(&read)?;
         if read.sample.is_none() {
             leave_to_requests(&read).map_err(|error| cannot_run(&error.chain()))?;
         }

@@ -55,8 +55,9 @@ pub struct Examined {
 
 /// Loads a model with every engine given, which come in the order of preference, and judges them by their answers.
 pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<Examined> {
-    let mut hearing = Hearing::open(engines, source, rules)?;
+    // Before the engines do, all at once: the file is read for whoever asks first.
     let comparison = Comparison::of(source.file().ok());
+    let mut hearing = Hearing::open(engines, source, rules)?;
     for mut finding in hearing.judge_all(comparison) {
         if engines.list().len() == 1 {
             finding.reason = "no other engine was asked".to_owned();

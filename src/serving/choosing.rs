@@ -242,6 +242,7 @@ impl Chooser {
     /// serves now comes first.
     fn ways(&self, deployment: &Deployment) -> Result<Vec<Way>> {
         let facts = &deployment.facts;
+        let threads = self.machinery.budget.threads();
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let mut others = facts.verdict.like(deployment.loaded.engine);
@@ -250,7 +251,7 @@ impl Chooser {
             others.clear();
         }
         if others.is_empty() {
-            return Ok(self.split(models));
+            return Ok(split(threads, models));
         }
         let source = ModelSource::read(&facts.path)?;
         for name in others {
@@ -272,19 +273,7 @@ impl Chooser {
                 }
             }
         }
-        Ok(self.split(models))
-    }
-
-    fn split(&self, models: Vec<(&'static str, Arc<dyn Model>)>) -> Vec<Way> {
-        let threads = self.machinery.budget.threads();
-        let ways = models.into_iter().flat_map(|(engine, model)| {
-            splits(threads, &*model).map(move |split| Way {
-                engine,
-                model: model.clone(),
-                split,
-            })
-        });
-        ways.collect()
+        Ok(split(threads, models))
     }
 
     fn swap(&mut self, registry: &Registry, old: Arc<Deployment>, running: Running) {
@@ -325,8 +314,23 @@ impl Chooser {
     }
 }
 
+/// Every way to run these models, which come with the engines that loaded them, on so many threads.
+pub fn split(
+    threads: usize,
+    models: impl IntoIterator<Item = (&'static str, Arc<dyn Model>)>,
+) -> Vec<Way> {
+    let ways = models.into_iter().flat_map(|(engine, model)| {
+        splits(threads, &*model).map(move |split| Way {
+            engine,
+            model: model.clone(),
+            split,
+        })
+    });
+    ways.collect()
+}
+
 /// How the threads may be shared out: a worker each, or all of them for one run at a time.
-pub fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
+fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
     let each = Split {
         workers: threads,
         threads: 1,

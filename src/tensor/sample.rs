@@ -1,5 +1,7 @@
 //! Inputs made up to fit a signature, for trying a model out before any request has come.
 
+use std::fmt;
+
 use super::dtype::DataType;
 use super::shape::Shape;
 use super::signature::{CheckedInputs, Dim, Signature, TensorSpec};
@@ -188,6 +190,13 @@ impl Sample {
             }
         }
         Tensor::new(dtype, shape, data.into())
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sample { rows, free, .. } = self;
+        write!(f, "{rows} rows and every other dynamic dimension {free}")
     }
 }
 

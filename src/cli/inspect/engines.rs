@@ -10,8 +10,8 @@ use crate::engine::Attempt;
 use crate::server::inference_threads;
 use crate::serving::agreement::verdict::{Finding, Loading};
 use crate::serving::budget::ComputeBudget;
-use crate::serving::choosing::splits;
-use crate::serving::measuring::{self, Way};
+use crate::serving::choosing::split;
+use crate::serving::measuring;
 use crate::tensor::sample::Sample;
 
 /// The rows of the requests that engines are measured with; more than one where requests can be joined.
@@ -36,16 +36,10 @@ pub fn measure(examination: &Examination, inference: &InferenceConfig) -> Measur
         Ok(()) => &ROWS[..],
         Err(_) => &ROWS[..1],
     };
-    let ways: Vec<Way> = models
+    let loaded = models
         .iter()
-        .flat_map(|(engine, model)| {
-            splits(threads, &**model).map(|split| Way {
-                engine,
-                model: model.clone(),
-                split,
-            })
-        })
-        .collect();
+        .map(|(engine, model)| (*engine, model.clone()));
+    let ways = split(threads, loaded);
     let mut milliseconds = BTreeMap::<_, Vec<Option<f64>>>::new();
     for rows in rows {
         let sample = models.values().find_map(|model| model.sample());

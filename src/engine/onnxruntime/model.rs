@@ -13,8 +13,8 @@ use ort::session::builder::AutoDevicePolicy;
 use super::runtime::Runtime;
 use super::shared::SharedSession;
 use super::{convert, known_wrong, message, zipmap};
-use crate::engine::{Model, ModelSource, Session, leave_to_requests};
-use crate::error::{Error, ErrorKind, Result, guarded};
+use crate::engine::{Model, ModelSource, Session, find_sample, leave_to_requests};
+use crate::error::{Error, Result};
 use crate::tensor::sample::Sample;
 use crate::tensor::signature::{CheckedInputs, Signature, TensorSpec};
 use crate::tensor::value::Tensor;
@@ -53,7 +53,7 @@ impl OnnxRuntimeModel {
             sample: None,
         };
         model.shared(1)?;
-        model.sample = model.find_sample()?;
+        model.sample = find_sample(&model)?;
         // What it has loaded it can run; of several inputs one may be a parameter, such as scales, whose values matter.
         let may_lack_values = model.signature.inputs.len() > 1;
         if model.sample.is_none() && !may_lack_values {
@@ -63,20 +63,6 @@ impl OnnxRuntimeModel {
             })?;
         }
         Ok(model)
-    }
-
-    /// The first made-up request that runs. A model that runs out of memory is given up at once: it would do so again
-    /// where nothing bounds it.
-    fn find_sample(&self) -> Result<Option<Sample>> {
-        for sample in Sample::likely(&self.signature().inputs) {
-            let run = || Session::run(&mut *self.session(1)?, &sample.inputs(self.signature())?);
-            match guarded("while it was tried", run) {
-                Ok(_) => return Ok(Some(sample)),
-                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(None)
     }
 
     /// What was seen while it was loaded, in words.

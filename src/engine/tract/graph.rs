@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::message::{self, Operators};
 use super::{convert, known_wrong, ml, ops, proto, wide};
-use crate::engine::ModelSource;
+use crate::engine::{ADVICE, ModelSource};
 use crate::error::{Error, Result, panic_text};
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::{Dim, Signature, TensorSpec};
@@ -67,7 +67,7 @@ impl Graph {
         let operators = Operators::of(file);
         let refuse = |error: TractError| {
             let reason = operators.reason(&error);
-            let message = format!("tract cannot run this model: {reason}; {}", message::ADVICE);
+            let message = format!("tract cannot run this model: {reason}; {ADVICE}");
             Error::unimplemented(message)
         };
         let model = framework.parse(&proto, None).map_err(refuse)?.model;

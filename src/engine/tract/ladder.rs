@@ -8,8 +8,8 @@
 //! 5. The same with every input a constant.
 
 use super::graph::{Graph, Plan};
-use super::{compare, message, run};
-use crate::engine::Attempt;
+use super::{compare, run};
+use crate::engine::{ADVICE, Attempt};
 use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
 use crate::tensor::sample::Sample;
@@ -86,7 +86,7 @@ pub fn climb(graph: &Graph, tried: &mut Vec<Attempt>) -> Result<Foothold> {
     let reason = first_reason.unwrap_or_default();
     Err(Error::unimplemented(format!(
         "tract cannot run this model: {reason}; {}",
-        message::ADVICE
+        ADVICE
     )))
 }
 
@@ -122,7 +122,7 @@ fn try_level(
                 note(
                     tried,
                     &what,
-                    Ok(format!("runs a made-up request with {}", describe(&sample))),
+                    Ok(format!("runs a made-up request with {sample}")),
                 );
                 return Ok((sample, plan));
             }
@@ -211,9 +211,4 @@ fn what(frozen: &Frozen, inputs: &[TensorSpec]) -> String {
             names.join(", ")
         ),
     }
-}
-
-fn describe(sample: &Sample) -> String {
-    let Sample { rows, free, .. } = sample;
-    format!("{rows} rows and every other dynamic dimension {free}")
 }

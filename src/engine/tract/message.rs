@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::TractError;
 
+use crate::engine::ADVICE;
 use crate::engine::onnx::{Node, OnnxFile};
 use crate::error::{Error, Result};
-
-/// Where the documentation says what loads and what to do about the rest.
-pub const ADVICE: &str = "docs/models.md says what loads and what to do about the rest";
 
 /// Fails for the first operator that `is_known` does not hold for, or that is of a domain without operators here.
 pub fn refuse_unknown(file: &OnnxFile, is_known: impl Fn(&str) -> bool) -> Result<()> {

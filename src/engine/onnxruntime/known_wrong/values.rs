@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::engine::onnx::DEEPEST_GRAPH;
 use crate::engine::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto,
 };
@@ -16,9 +17,6 @@ const INT64: i32 = 7;
 pub const STRING: i32 = 8;
 const BOOL: i32 = 9;
 const FRACTIONS: [i32; 4] = [FLOAT, 10, 11, 16];
-
-/// The most nested subgraphs that are followed; a file has no deeper ones.
-const DEEPEST_GRAPH: usize = 64;
 
 /// Operators that only move numbers about.
 const MOVING: [&str; 12] = [
