@@ -71,9 +71,7 @@ impl Node {
     }
 
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
-        self.attributes
-            .iter()
-            .find(|attribute| attribute.name == name)
+        proto::attribute(&self.attributes, name)
     }
 }
 

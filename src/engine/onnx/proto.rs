@@ -121,6 +121,11 @@ pub struct AttributeProto {
     pub graphs: Vec<GraphProto>,
 }
 
+/// The attribute of that name.
+pub fn attribute<'a>(attributes: &'a [AttributeProto], name: &str) -> Option<&'a AttributeProto> {
+    attributes.iter().find(|attribute| attribute.name == name)
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
     #[prost(int64, repeated, tag = "1")]

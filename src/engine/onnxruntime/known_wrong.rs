@@ -10,7 +10,7 @@ use prost::Message;
 
 use self::values::Values;
 use crate::engine::onnx::OnnxFile;
-use crate::engine::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
+use crate::engine::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, attribute};
 use crate::error::{Error, Result};
 
 /// Operators that are looked at; a file that has none of them is not read again.
@@ -81,7 +81,7 @@ fn attention(node: &NodeProto, _: &Values) -> Option<&'static str> {
     const SCORES: usize = 3;
     const PAST_KEY: usize = 4;
     const WITH_MASK: i64 = 2;
-    let is = |name, value| values::attribute(node, name).is_some_and(|found| found.i == value);
+    let is = |name, value| attribute(&node.attribute, name).is_some_and(|found| found.i == value);
     let lacks_mask = has(&node.input, PAST_KEY) || is("qk_matmul_output_mode", WITH_MASK);
     let is_wrong = has(&node.output, SCORES) && is("is_causal", 1) && lacks_mask;
     is_wrong.then_some(
@@ -116,7 +116,7 @@ fn max_unpool(node: &NodeProto, _: &Values) -> Option<&'static str> {
 
 fn resize(node: &NodeProto, values: &Values) -> Option<&'static str> {
     const SCALES: usize = 2;
-    let mode = values::attribute(node, "coordinate_transformation_mode");
+    let mode = attribute(&node.attribute, "coordinate_transformation_mode");
     let scales = node.input.get(SCALES).filter(|name| !name.is_empty())?;
     let are_whole = |scales: Vec<f32>| scales.iter().all(|scale| scale.fract() == 0.0);
     let is_wrong = mode.is_some_and(|mode| mode.s == b"align_corners")
@@ -140,7 +140,7 @@ fn stft(node: &NodeProto, values: &Values) -> Option<&'static str> {
 fn tree_ensemble(node: &NodeProto, _: &Values) -> Option<&'static str> {
     const SOFTMAX: i64 = 1;
     const LOGISTIC: i64 = 2;
-    let is_swapped = values::attribute(node, "post_transform")
+    let is_swapped = attribute(&node.attribute, "post_transform")
         .is_some_and(|transform| [SOFTMAX, LOGISTIC].contains(&transform.i));
     is_swapped.then_some("ONNX Runtime numbers post_transform otherwise than ONNX does")
 }

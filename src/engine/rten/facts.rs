@@ -6,7 +6,7 @@
 //! fractions, once they are reckoned with: those may need more bits, and rten would wrap around without a word.
 
 use crate::engine::onnx::proto::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto,
+    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, attribute,
 };
 
 /// Element types by their numbers in ONNX.
@@ -252,24 +252,17 @@ fn fractions(tensor: &TensorProto) -> Vec<f32> {
     }
 }
 
-/// The attribute of this name.
-pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name == name)
-}
-
 /// The whole number that an attribute is.
 pub fn integer(node: &NodeProto, name: &str) -> Option<i64> {
-    attribute(node, name).map(|attribute| attribute.i)
+    attribute(&node.attribute, name).map(|attribute| attribute.i)
 }
 
 /// The text that an attribute is.
 pub fn text<'a>(node: &'a NodeProto, name: &str) -> Option<&'a str> {
-    attribute(node, name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
+    attribute(&node.attribute, name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
 }
 
 /// The graph that an attribute is.
 pub fn subgraph<'a>(node: &'a NodeProto, name: &str) -> Option<&'a GraphProto> {
-    attribute(node, name).and_then(|attribute| attribute.g.as_ref())
+    attribute(&node.attribute, name).and_then(|attribute| attribute.g.as_ref())
 }

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::facts::{Fact, Reach, attribute, element::*, integer, subgraph};
+use super::facts::{Fact, Reach, element::*, integer, subgraph};
 use super::{known_wrong, rank};
 use crate::engine::onnx::operator;
-use crate::engine::onnx::proto::{GraphProto, ModelProto, NodeProto};
+use crate::engine::onnx::proto::{GraphProto, ModelProto, NodeProto, attribute};
 use crate::error::{Error, Result};
 
 /// Operators that hand elements on as they are, and which of their inputs these come from.
@@ -457,16 +457,17 @@ fn result(seen: &Seen) -> Fact {
         | "Not" | "IsInf" | "IsNaN" => Fact::of(Some(BOOL), Reach::Small),
         "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression"
         | "SequenceLength" => Fact::of(Some(INT64), Reach::Small),
-        "ConstantOfShape" => match attribute(seen.node, "value").and_then(|value| value.t.as_ref())
-        {
-            Some(tensor) => Fact {
-                rank: None,
-                length: None,
-                number: None,
-                ..Fact::constant(tensor)
-            },
-            None => Fact::of(Some(FLOAT), Reach::Small),
-        },
+        "ConstantOfShape" => {
+            match attribute(&seen.node.attribute, "value").and_then(|value| value.t.as_ref()) {
+                Some(tensor) => Fact {
+                    rank: None,
+                    length: None,
+                    number: None,
+                    ..Fact::constant(tensor)
+                },
+                None => Fact::of(Some(FLOAT), Reach::Small),
+            }
+        }
         "EyeLike" => Fact::of(chosen("dtype").or(same(0)), Reach::Small),
         "RandomNormal" | "RandomUniform" => Fact::of(chosen("dtype").or(Some(FLOAT)), Reach::Any),
         "RandomNormalLike" | "RandomUniformLike" => {

@@ -3,8 +3,9 @@
 //! Each was seen against ONNX Runtime or the tests of ONNX. `tests/data/known_wrong/rten` has a model of each.
 
 use super::facts::element::{BOOL, FLOAT, INT8, INT32, UINT8};
-use super::facts::{Fact, attribute, integer, text};
+use super::facts::{Fact, integer, text};
 use super::flow::{Seen, target};
+use crate::engine::onnx::proto::attribute;
 use crate::error::Result;
 
 /// Fails if rten answers this node wrongly.
@@ -88,7 +89,7 @@ pub fn right_for_last_axis(seen: &Seen) -> Option<(i64, &'static str)> {
 /// rten pads `SAME_LOWER` as `SAME_UPPER`: the same where what is to be padded is even.
 fn padding(seen: &Seen) -> Option<&'static str> {
     let numbers = |name| {
-        attribute(seen.node, name)
+        attribute(&seen.node.attribute, name)
             .map(|attribute| attribute.ints.as_slice())
             .unwrap_or_default()
     };

@@ -1,7 +1,8 @@
 //! How many dimensions a node's result has, as far as the file tells, and how long a vector is: shapes are vectors.
 
-use super::facts::{attribute, integer};
+use super::facts::integer;
 use super::flow::Seen;
+use crate::engine::onnx::proto::attribute;
 
 /// Operators whose result has as many dimensions as what they take first.
 const KEEPS: [&str; 46] = [
@@ -81,7 +82,7 @@ pub fn rank(seen: &Seen) -> Option<usize> {
     let length = |place| seen.input(place)?.length;
     if KEEPS.contains(&operator) {
         // A permutation names every dimension, whatever is known of the input.
-        let permutation = attribute(seen.node, "perm").map(|perm| perm.ints.len());
+        let permutation = attribute(&seen.node.attribute, "perm").map(|perm| perm.ints.len());
         return rank(0).or(permutation.filter(|_| operator == "Transpose"));
     }
     if STRETCHES.contains(&operator) {
@@ -136,7 +137,7 @@ pub fn length(seen: &Seen) -> Option<usize> {
 
 /// How many axes a node names, in an attribute or, in later operator sets, in an input.
 fn axes(seen: &Seen) -> Option<usize> {
-    let axes = match attribute(seen.node, "axes") {
+    let axes = match attribute(&seen.node.attribute, "axes") {
         Some(axes) => axes.ints.len(),
         None => seen.input(1)?.length?,
     };

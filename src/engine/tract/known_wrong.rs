@@ -8,7 +8,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use super::ops::builtin::{Built, builtin};
+use super::ops::builtin::{Built, builtin, builtin_expansion};
 use super::ops::present::Present;
 
 /// Registers the checks before tract's operators.
@@ -36,14 +36,10 @@ fn attention(context: &ParsingContext, node: &NodeProto) -> Built {
         !is_causal || Present::of(&node.input).get(PAST_KEY).is_none(),
         "is_causal with past keys is not supported; export the layer as single operators"
     );
-    let (tracts, closures) = builtin(context, node)?;
     let Some(mask) = Present::of(&node.input).get(MASK) else {
-        return Ok((tracts, closures));
+        return builtin(context, node);
     };
-    let tracts: &dyn Op = tracts.as_ref();
-    let tracts = tracts.downcast_ref::<Box<dyn Expansion>>();
-    let tracts = tracts.context("tract's Attention is not as expected")?;
-    let tracts = tracts.clone();
+    let (tracts, closures) = builtin_expansion(context, node)?;
     Ok((expand(MaskedAttention { tracts, mask }), closures))
 }
 

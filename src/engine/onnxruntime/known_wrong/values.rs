@@ -6,9 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::engine::onnx::DEEPEST_GRAPH;
-use crate::engine::onnx::proto::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto,
-};
+use crate::engine::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, attribute};
 
 /// `TensorProto.DataType`.
 const FLOAT: i32 = 1;
@@ -136,7 +134,7 @@ impl<'a> Values<'a> {
     fn node(&mut self, node: &'a NodeProto) {
         if let ("Constant", Some(tensor), Some(output)) = (
             node.op_type.as_str(),
-            attribute(node, "value").and_then(|value| value.t.as_ref()),
+            attribute(&node.attribute, "value").and_then(|value| value.t.as_ref()),
             node.output.first(),
         ) {
             return self.constant(output, tensor);
@@ -171,17 +169,19 @@ impl<'a> Values<'a> {
     pub fn gives(&self, node: &NodeProto, place: usize) -> Option<i32> {
         let of = |place: usize| node.input.get(place).and_then(|name| self.kind(name));
         match node.op_type.as_str() {
-            "Cast" => attribute(node, "to").and_then(|to| i32::try_from(to.i).ok()),
+            "Cast" => attribute(&node.attribute, "to").and_then(|to| i32::try_from(to.i).ok()),
             "CastLike" | "DequantizeLinear" | "Where" => of(1),
             "OneHot" => of(2),
             "Constant" => Some(
-                match attribute(node, "value_int").or(attribute(node, "value_ints")) {
+                match attribute(&node.attribute, "value_int")
+                    .or(attribute(&node.attribute, "value_ints"))
+                {
                     Some(_) => INT64,
                     None => FLOAT,
                 },
             ),
             "ConstantOfShape" => {
-                let value = attribute(node, "value").and_then(|value| value.t.as_ref());
+                let value = attribute(&node.attribute, "value").and_then(|value| value.t.as_ref());
                 Some(value.map_or(FLOAT, |value| value.data_type))
             }
             "ArgMax" | "ArgMin" | "NonMaxSuppression" | "NonZero" | "Shape" | "Size" => Some(INT64),
@@ -211,13 +211,6 @@ pub fn is_fraction(kind: i32) -> bool {
 /// Whether these are signed whole numbers that no wider ones are computed with.
 pub fn is_wide_integer(kind: i32) -> bool {
     matches!(kind, INT32 | INT64)
-}
-
-/// The attribute of that name.
-pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name == name)
 }
 
 /// Shows every node, those of subgraphs included.

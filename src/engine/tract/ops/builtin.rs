@@ -18,3 +18,16 @@ pub fn builtin(context: &ParsingContext, node: &NodeProto) -> Built {
     let build = operators.get(&node.op_type);
     build.with_context(|| format!("tract has no {}", node.op_type))?(context, node)
 }
+
+/// The same of an operator that tract makes as an expansion, to be put into one of our own.
+pub fn builtin_expansion(
+    context: &ParsingContext,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn Expansion>, Vec<String>)> {
+    let (built, closures) = builtin(context, node)?;
+    let built: &dyn Op = built.as_ref();
+    let expansion = built.downcast_ref::<Box<dyn Expansion>>();
+    let expansion =
+        expansion.with_context(|| format!("tract's {} is not as expected", node.op_type))?;
+    Ok((expansion.clone(), closures))
+}

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::math::{add, min, sub};
 
-use super::builtin::{Built, builtin};
+use super::builtin::{Built, builtin_expansion};
 use super::present::Present;
 
 /// Registers the operator.
@@ -19,11 +19,7 @@ fn parse(context: &ParsingContext, node: &NodeProto) -> Built {
     const LIMIT: usize = 2;
     let limit = Present::of(&node.input).get(LIMIT);
     let limit = limit.context("without max_output_boxes_per_class no box is selected; give it")?;
-    let (tracts, closures) = builtin(context, node)?;
-    let tracts: &dyn Op = tracts.as_ref();
-    let tracts = tracts.downcast_ref::<Box<dyn Expansion>>();
-    let tracts = tracts.context("tract's NonMaxSuppression is not as expected")?;
-    let tracts = tracts.clone();
+    let (tracts, closures) = builtin_expansion(context, node)?;
     Ok((expand(NonMaxSuppression { tracts, limit }), closures))
 }
 
