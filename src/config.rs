@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::Targets;
 
 /// Everything that can be set, checked.
@@ -116,7 +116,7 @@ impl TryFrom<String> for EngineChoice {
 pub const ENGINES: &str = "auto, tract, rten or onnxruntime";
 
 /// What follows when engines differ and nothing decides between them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Agreement {
     /// The model is refused.

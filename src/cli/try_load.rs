@@ -4,18 +4,17 @@ use std::io::{self, BufRead};
 use std::process::{self, ExitCode};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::finish;
 use crate::allocator;
-use crate::config::{Agreement, LibraryPath};
+use crate::config::LibraryPath;
 use crate::engine::{Engines, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
+use crate::serving::agreement::examine;
 use crate::serving::agreement::verdict::Verdict;
-use crate::serving::agreement::{Rules, examine};
 use crate::serving::trial::{Job, Report};
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::telemetry::process::{data_bytes, peak_bytes, reset_peak};
@@ -97,14 +96,7 @@ fn examine_one(engines: &Engines, job: &Job) -> Report {
 fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
     let source = ModelSource::read(&job.path)?;
     let wanted = job.engines.iter().filter_map(|name| engines.named(name));
-    let rules = Rules {
-        agreement: match job.serve_what_differs {
-            true => Agreement::Warn,
-            false => Agreement::Require,
-        },
-        patience: Duration::from_millis(job.patience_ms),
-    };
-    let examined = examine(&Engines::of(wanted.cloned()), &source, rules)?;
+    let examined = examine(&Engines::of(wanted.cloned()), &source, job.rules)?;
     Ok((examined.verdict, examined.was_given_up))
 }
 

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use self::comparison::Comparison;
 use self::verdict::{Finding, Loading, Standing, Testimony, Verdict, judge};
 pub use self::witness::load;
@@ -24,7 +26,7 @@ use crate::tensor::signature::CheckedInputs;
 const PATIENCE: u32 = 30;
 
 /// What an examination goes by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Rules {
     pub agreement: Agreement,
     /// How long the other engines may take in any case, once one is ready.

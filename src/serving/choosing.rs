@@ -112,15 +112,7 @@ impl Chooser {
                 if self.is_over() {
                     return false;
                 }
-                let model = deployment.facts.model.clone();
-                let looked = guarded("while it was measured", || {
-                    self.look_at(&registry, deployment);
-                    Ok(())
-                });
-                if let Err(error) = looked {
-                    let reason = error.chain();
-                    tracing::warn!(model, reason, "engines could not be measured");
-                }
+                self.look_at(&registry, deployment);
             }
         }
         self.retire();
@@ -159,15 +151,23 @@ impl Chooser {
             return;
         }
         let class = main.as_ref().map(|main| main.class);
-        let chosen = guarded("while it was measured", || self.choose(&deployment, main));
-        let (model, version) = (facts.model.clone(), facts.version.clone());
-        match chosen {
-            Ok(Some(running)) => self.swap(registry, deployment, running),
-            Ok(None) => deployment.usage.restart(),
-            Err(error) => {
-                let reason = error.chain();
-                tracing::warn!(model, version, reason, "engines could not be measured");
+        let chosen = guarded("while it was measured", || {
+            match self.choose(&deployment, main)? {
+                Some(running) => self.swap(registry, &deployment, running),
+                None => {
+                    deployment.usage.restart();
+                    Ok(())
+                }
             }
+        });
+        if let Err(error) = chosen {
+            let (model, version, reason) = (&key.0, &key.1, error.chain());
+            tracing::warn!(
+                model,
+                version,
+                reason,
+                "no better engine could be chosen and started"
+            );
         }
         let wait = match self.measured.get(&key) {
             Some(before) => before.wait * 2,
@@ -276,29 +276,17 @@ impl Chooser {
         Ok(split(threads, models))
     }
 
-    fn swap(&mut self, registry: &Registry, old: Arc<Deployment>, running: Running) {
-        let facts = old.facts.clone();
-        let (model, version) = (facts.model.clone(), facts.version.clone());
-        let new = match Deployment::start(&self.machinery, facts, running) {
-            Ok(new) => Arc::new(new),
-            Err(error) => {
-                let reason = error.chain();
-                tracing::warn!(
-                    model,
-                    version,
-                    reason,
-                    "the better engine could not be started"
-                );
-                return;
-            }
-        };
-        if !registry.replace(&old, new.clone()) {
-            return;
+    fn swap(&mut self, registry: &Registry, old: &Arc<Deployment>, running: Running) -> Result<()> {
+        let facts = &old.facts;
+        let new = Arc::new(Deployment::start(&self.machinery, facts.clone(), running)?);
+        if !registry.replace(old, new.clone()) {
+            return Ok(());
         }
+        let (model, version) = (&facts.model, &facts.version);
         let metrics = &self.machinery.metrics;
-        metrics.set_model_loaded(&model, &version, &new.loaded);
+        metrics.set_model_loaded(model, version, &new.loaded);
         if new.loaded.engine != old.loaded.engine {
-            metrics.unset_model_engine(&model, &version, &old.loaded);
+            metrics.unset_model_engine(model, version, &old.loaded);
         }
         tracing::info!(
             model,
@@ -310,7 +298,8 @@ impl Chooser {
             why = new.why,
             "engine swapped in"
         );
-        self.retiring.push(old);
+        self.retiring.push(old.clone());
+        Ok(())
     }
 }
 

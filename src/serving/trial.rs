@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agreement::Rules;
 use super::agreement::verdict::{Finding, Standing, Verdict};
-use crate::config::{Agreement, LibraryPath};
+use crate::config::LibraryPath;
 use crate::engine::Engines;
 use crate::error::{Error, Result};
 use crate::telemetry::process;
@@ -76,8 +76,7 @@ pub enum Tried {
 pub struct Job {
     pub path: PathBuf,
     pub engines: Vec<String>,
-    pub serve_what_differs: bool,
-    pub patience_ms: u64,
+    pub rules: Rules,
     /// The bytes that it may allocate.
     pub memory: Option<u64>,
 }
@@ -182,15 +181,10 @@ impl Trial {
         engines: &[&str],
         memory: Option<u64>,
     ) -> Result<Ended> {
-        let Rules {
-            agreement,
-            patience,
-        } = candidate.rules;
         let job = Job {
             path: candidate.path.to_owned(),
             engines: engines.iter().map(|engine| (*engine).to_owned()).collect(),
-            serve_what_differs: agreement == Agreement::Warn,
-            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            rules: candidate.rules,
             memory,
         };
         let waiting = turn.0.take();
