@@ -9,7 +9,7 @@ use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, Summary, sel
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::deployment::Deployment;
-use crate::serving::registry::{Registry, Scan, Target, VersionState};
+use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{InferenceRequest, Outcome};
 use crate::tensor::signature::Signature;
@@ -87,12 +87,13 @@ impl Service {
 
     /// Why the server should not be sent traffic, if so.
     pub fn unready_reason(&self) -> Option<String> {
+        self.unready_reason_of(&self.registry.table())
+    }
+
+    fn unready_reason_of(&self, table: &Table) -> Option<String> {
         match self.shutdown.is_draining() {
             true => Some("the server is shutting down".to_owned()),
-            false => self
-                .registry
-                .table()
-                .unready_reason(self.settings.require_all),
+            false => table.unready_reason(self.settings.require_all),
         }
     }
 
@@ -122,7 +123,8 @@ impl Service {
             }));
         }
         Summary {
-            unready_reason: self.unready_reason(),
+            // Of the same moment as the models.
+            unready_reason: self.unready_reason_of(&table),
             uptime: self.started.elapsed(),
             default_model: table
                 .default_model
