@@ -1,5 +1,6 @@
 //! What a row of the route table says: enough to serve the route, to document it, and to know whom it is for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::routing::MethodRouter;
@@ -7,15 +8,34 @@ use axum::routing::MethodRouter;
 use super::App;
 
 /// One route: a method on a path.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Route {
     pub audience: Audience,
     pub method: &'static str,
-    /// As axum and OpenAPI both write it, with `{parameters}`.
-    pub path: &'static str,
+    /// As OpenAPI writes it: with `{parameters}`, and perhaps a `:verb` behind the last.
+    pub path: Cow<'static, str>,
     /// Makes axum's form of the handler, whose type only this function knows.
     pub handler: fn() -> MethodRouter<Arc<App>>,
     pub doc: Doc,
+}
+
+impl Route {
+    /// The path for axum, which knows parameters only as whole segments; the handler finds the verb in its own.
+    pub fn matched(&self) -> &str {
+        match self.path.split_once("}:") {
+            Some((path, _)) => &self.path[..=path.len()],
+            None => &self.path,
+        }
+    }
+
+    /// Whether it answers requests to this path, which has no parameters.
+    pub fn covers(&self, method: &str, path: &str) -> bool {
+        let (own, other) = (self.matched().split('/'), path.split('/'));
+        let fits = |(own, other): (&str, &str)| own == other || own.starts_with('{');
+        self.method == method
+            && own.clone().count() == other.clone().count()
+            && own.zip(other).all(fits)
+    }
 }
 
 /// Whom a route is for.
@@ -40,8 +60,10 @@ pub struct Doc {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
     Predict,
-    Health,
     OpenInference,
+    TensorFlow,
+    Cloud,
+    Health,
     Server,
 }
 
@@ -68,6 +90,13 @@ pub enum Content {
     ModelReady,
     InferRequest,
     InferAnswer,
+    TensorFlowNames,
+    TensorFlowStatus,
+    TensorFlowMetadata,
+    TensorFlowRequest,
+    TensorFlowAnswer,
+    InvocationRequest,
+    InvocationAnswer,
 }
 
 /// Writes routes as a table, one row each:
@@ -78,7 +107,7 @@ macro_rules! routes {
         &[$($crate::http::route::Route {
             audience: $crate::http::route::Audience::$audience,
             method: stringify!($method),
-            path: $path,
+            path: std::borrow::Cow::Borrowed($path),
             handler: || $crate::http::route::routes!(@$method $handler),
             doc: $crate::http::route::Doc {
                 tag: $crate::http::route::Tag::$tag,
