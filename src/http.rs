@@ -89,7 +89,10 @@ pub fn routes(config: &ServerConfig) -> Vec<Route> {
             && !routes.iter().any(|route| route.covers(method, path))
         {
             let path = path.clone().into();
-            routes.push(Route { path, ..row.clone() });
+            routes.push(Route {
+                path,
+                ..row.clone()
+            });
         }
     }
     routes

@@ -160,10 +160,17 @@ fn status(app: &App, target: Target) -> Result<Value> {
     let is_wanted = |status: &ModelStatus| {
         status.name == name
             && status.version.is_some()
-            && wanted.as_ref().is_none_or(|wanted| status.version == *wanted)
+            && wanted
+                .as_ref()
+                .is_none_or(|wanted| status.version == *wanted)
     };
     let models = app.service.summary().models;
-    let versions: Vec<Value> = models.iter().rev().filter(|status| is_wanted(status)).map(version_status).collect();
+    let versions: Vec<Value> = models
+        .iter()
+        .rev()
+        .filter(|status| is_wanted(status))
+        .map(version_status)
+        .collect();
     let deployment = app.service.deployment(&target);
     match deployment {
         Err(error) if versions.is_empty() => Err(error),
@@ -216,7 +223,9 @@ fn metadata(app: &App, target: Target) -> Result<Value> {
 /// A tensor's description as protobuf's JSON has it: 64-bit numbers are strings.
 fn tensor(spec: &TensorSpec) -> Value {
     let dims = spec.dims.as_deref().unwrap_or_default();
-    let dims = dims.iter().map(|dim| json!({ "size": dim.to_string(), "name": "" }));
+    let dims = dims
+        .iter()
+        .map(|dim| json!({ "size": dim.to_string(), "name": "" }));
     json!({
         "dtype": tensorflow_name(spec.dtype),
         "tensor_shape": { "dim": dims.collect::<Value>(), "unknown_rank": spec.dims.is_none() },
