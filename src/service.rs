@@ -1,11 +1,13 @@
 //! Everything that any protocol may do, in protocol-neutral types. A face only translates to and from this.
 
+mod classification;
+pub mod outputs;
 pub mod types;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, Summary, select_outputs};
+use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, Summary};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::deployment::Deployment;
@@ -190,12 +192,15 @@ async fn run(
         outputs: wanted,
         timeout: _,
     } = request;
+    outputs::check(&wanted, deployment.signature())?;
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
     let completed = deployment.run(inputs, deadline).await?;
     let mut outputs = deployment.signature().named_outputs(completed.outputs);
-    select_outputs(&mut outputs, &wanted);
+    outputs::select(&mut outputs, &wanted);
     let class_names = deployment.class_names(&outputs);
+    let labels = |output: &str, classes| deployment.labels(output, classes);
+    outputs::classify(&mut outputs, &wanted, deployment.signature(), &labels)?;
     Ok(InferResponse {
         outputs,
         class_names,

@@ -119,7 +119,7 @@ async fn run(
     let response = call
         .run(InferRequest {
             inputs,
-            outputs,
+            outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
         })
         .await?;
@@ -167,8 +167,7 @@ async fn read(
     }
     let timeout = decoded
         .parameters
-        .timeout_us
-        .map(Duration::from_micros)
+        .timeout
         .into_iter()
         .chain(header_timeout)
         .min();

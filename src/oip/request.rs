@@ -20,7 +20,8 @@ use self::inputs::Inputs;
 use self::parameters::{Outputs, ParametersSeed};
 use self::rows::Rows;
 use super::elements::TensorBuilder;
-use super::{NanForm, Style, tokens};
+use super::parameters::{OutputParameters, RequestParameters};
+use super::{Style, tokens};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::tensor::signature::Signature;
@@ -31,18 +32,17 @@ use crate::tensor::value::NamedTensor;
 pub struct DecodedRequest {
     pub style: Style,
     pub id: Option<String>,
-    pub parameters: Parameters,
+    pub parameters: RequestParameters,
     pub inputs: Vec<NamedTensor>,
     /// The outputs that are wanted; empty means all.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<WantedOutput>,
 }
 
-/// The request parameters that mean something here; others pass unread.
-#[derive(Debug, Default)]
-pub struct Parameters {
-    /// Microseconds that the request may take, as the protocol's `timeout` says.
-    pub timeout_us: Option<u64>,
-    pub nan: NanForm,
+/// An output that a request asks for, not yet checked against the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedOutput {
+    pub name: String,
+    pub parameters: OutputParameters,
 }
 
 /// Reads a request body for a model with this signature.
@@ -155,8 +155,8 @@ struct Fields {
     rows: Option<Vec<NamedTensor>>,
     inputs: Option<(Style, Vec<NamedTensor>)>,
     id: Option<String>,
-    parameters: Option<Parameters>,
-    outputs: Option<Vec<String>>,
+    parameters: Option<RequestParameters>,
+    outputs: Option<Vec<WantedOutput>>,
 }
 
 impl Fields {
@@ -225,7 +225,7 @@ impl<'de> Visitor<'de> for Body<'_> {
                 }
                 "parameters" => fields
                     .parameters
-                    .replace(map.next_value_seed(ParametersSeed(context))?)
+                    .replace(map.next_value_seed(ParametersSeed::new(context))?)
                     .is_none(),
                 "signature_name" => map.next_value::<IgnoredAny>().map(|_| true)?,
                 other => {

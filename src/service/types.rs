@@ -1,7 +1,10 @@
 //! The service's own words for requests, answers and states.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::oip::parameters::OutputParameters;
+use crate::oip::request::WantedOutput;
 use crate::serving::agreement::verdict::Finding;
 use crate::serving::lane::{Split, Timing};
 use crate::tensor::value::NamedTensor;
@@ -11,9 +14,25 @@ use crate::tensor::value::NamedTensor;
 pub struct InferRequest {
     pub inputs: Vec<NamedTensor>,
     /// The outputs that are wanted; empty means all.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<RequestedOutput>,
     /// How long the client waits, where it says so.
     pub timeout: Option<Duration>,
+}
+
+/// An output that a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedOutput {
+    pub name: String,
+    /// How many of its best classes are wanted, in the place of its numbers.
+    pub classes: Option<NonZeroUsize>,
+}
+
+impl From<WantedOutput> for RequestedOutput {
+    /// How an output is written is the face's matter.
+    fn from(WantedOutput { name, parameters }: WantedOutput) -> RequestedOutput {
+        let OutputParameters { classes, binary: _ } = parameters;
+        RequestedOutput { name, classes }
+    }
 }
 
 /// The answer to an inference request.
@@ -53,14 +72,4 @@ pub struct EngineStatus {
     pub why: String,
     pub split: Split,
     pub findings: Vec<Finding>,
-}
-
-/// Keeps the outputs that are wanted, in the order in which they were asked for; all of them if none was named.
-pub fn select_outputs(outputs: &mut Vec<NamedTensor>, wanted: &[String]) {
-    if !wanted.is_empty() {
-        let position =
-            |output: &NamedTensor| wanted.iter().position(|wanted| *wanted == output.name);
-        outputs.retain(|output| position(output).is_some());
-        outputs.sort_by_key(position);
-    }
 }

@@ -216,6 +216,12 @@ impl Deployment {
     pub fn class_names(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
         self.facts.class_names.as_ref()?.lookup(outputs)
     }
+
+    /// The names of the classes that an output has one value for each of, where they are known.
+    pub fn labels(&self, output: &str, classes: usize) -> Option<&[String]> {
+        let names = self.facts.class_names.as_ref();
+        names.and_then(|names| names.of_scores(output, classes))
+    }
 }
 
 /// The first engine that may serve and loads the model here too.
