@@ -5,6 +5,7 @@ mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod faces;
 mod fuzz;
 mod headers;
 mod health;
