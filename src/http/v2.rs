@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, version 2, over REST: health, metadata and inference in JSON.
+//! The Open Inference Protocol, version 2, over REST: health, metadata and inference.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::serving::registry::Target;
 use crate::tensor::signature::TensorSpec;
 
 /// The protocol's extensions that work here; a client may rely on each that is listed.
-const EXTENSIONS: [&str; 0] = [];
+const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "classification", "parameters"];
 
 type AppState = State<Arc<App>>;
 type ModelVersion = Path<(String, String)>;

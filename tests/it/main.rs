@@ -1,5 +1,7 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod bad;
+mod binary;
 mod codec;
 mod commands;
 mod drain;
