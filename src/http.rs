@@ -8,6 +8,7 @@ pub mod home;
 pub mod infer;
 pub mod layers;
 pub mod metrics;
+pub mod openapi;
 pub mod route;
 pub mod sagemaker;
 pub mod trace;
@@ -38,6 +39,7 @@ pub struct App {
 /// Every route, in the order in which they are documented.
 pub const ROUTES: &[Route] = routes! {
     Public GET  "/"                                             home::page,                Server        Nothing        => Page           "What runs here, and where to look";
+    Public GET  "/openapi.json"                                 openapi::document,         Server        Nothing        => Object         "This document";
 
     Public POST "/predict"                                      infer::predict_default,    Predict       PredictRequest => PredictAnswer  "Predict with the default model";
     Public POST "/predict/{model}"                              infer::predict_model,      Predict       PredictRequest => PredictAnswer  "Predict with a model";
