@@ -23,10 +23,7 @@ pub async fn page(State(app): State<Arc<App>>) -> Response {
     let summary = app.service.summary();
     let state = match &summary.unready_reason {
         None => "<span class=\"good\">ready</span>".to_owned(),
-        Some(reason) => format!(
-            "<span class=\"bad\">not ready</span>: {}",
-            escape(reason)
-        ),
+        Some(reason) => format!("<span class=\"bad\">not ready</span>: {}", escape(reason)),
     };
     let models: String = summary.models.iter().map(model).collect();
     let links: String = LINKS.iter().map(link).collect();
@@ -42,14 +39,17 @@ pub async fn page(State(app): State<Arc<App>>) -> Response {
 
 fn model(status: &ModelStatus) -> String {
     let name = escape(&status.name);
-    let version = status.version.as_deref().map(|version| format!("version {}", escape(version)));
+    let version = status
+        .version
+        .as_deref()
+        .map(|version| format!("version {}", escape(version)));
     let (class, reason) = match (status.state, &status.reason) {
         ("ready", _) => ("good", String::new()),
         (_, None) => ("muted", String::new()),
         (_, Some(reason)) => ("bad", format!("<p>{}</p>", escape(reason))),
     };
     format!(
-        "<li class=\"card\"><div class=\"row\"><a href=\"docs#model-{name}\"><strong>{name}</strong></a>\
+        "<li class=\"card\"><div class=\"row\"><a href=\"docs#Model-{name}\"><strong>{name}</strong></a>\
          <span class=\"muted\">{}</span><span class=\"{class}\">{}</span></div>{reason}</li>",
         version.unwrap_or_default(),
         escape(status.state),

@@ -24,7 +24,7 @@ function prose(text) {
   return (text ?? "").split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 }
 
-const identifier = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+const identifier = (text) => text.replace(/\s+/g, "-");
 
 // What a JSON pointer such as #/components/schemas/Error means.
 function resolve(api, value) {
