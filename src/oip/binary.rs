@@ -94,7 +94,7 @@ pub fn encode(
     let json_bytes = 256 + 128 * answer.outputs.len() + 4 * bytes(&read);
     let mut body = Vec::with_capacity(json_bytes + bytes(&raw));
     write_answer_head(&mut body, answer);
-    body.extend_from_slice(b",\"outputs\":");
+    body.extend_from_slice(b"\"outputs\":");
     write_list(
         &mut body,
         b"[]",
