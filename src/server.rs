@@ -16,9 +16,11 @@ use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::http::{self, App, connections};
 use crate::service::{Service, ServiceSettings};
+use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::orders;
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
 use crate::serving::trial::Trial;
@@ -102,8 +104,10 @@ impl Server {
         let reconciler = Reconciler {
             path: repository.path,
             models,
+            board: Board::new(registry.clone(), metrics.clone()),
             machinery,
             registry: registry.clone(),
+            orders,
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
