@@ -23,8 +23,6 @@ pub struct Reconciler {
     pub machinery: Machinery,
     pub registry: Arc<Registry>,
     pub board: Board,
-    /// What is to be loaded and unloaded after the start, where that is allowed.
-    pub orders: Option<Receiver<Order>>,
 }
 
 /// One model to load.
@@ -43,7 +41,7 @@ struct Outcome {
 
 impl Reconciler {
     /// Reads the repository once and loads what it holds, then carries out orders until nobody can give any more.
-    pub fn run(&self) {
+    pub fn run(&self, orders: Receiver<Order>) {
         match store::scan(&self.path) {
             Ok(snapshot) => self.apply(snapshot),
             Err(error) => {
@@ -54,7 +52,7 @@ impl Reconciler {
             }
         }
         self.rest();
-        for order in self.orders.iter().flatten() {
+        for order in orders {
             self.obey(order);
             self.rest();
         }
@@ -358,7 +356,7 @@ impl Load {
         if is_good {
             entry.default_version = self.files.manifest.default_version;
         }
-        let is_tried = |version| {
+        let is_tried = |version: &Version| {
             let mut failed = outcome.failed.iter();
             outcome.served.contains(version) || failed.any(|(failed, _)| failed == version)
         };
