@@ -102,8 +102,7 @@ fn as_request(tensor: &Tensor, style: Style) -> String {
         tensor: tensor.clone(),
     }];
     let answer = Answer {
-        model_name: "m",
-        model_version: "1",
+        model: None,
         id: None,
         signature: &Signature::default(),
         outputs: &outputs,

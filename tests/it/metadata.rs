@@ -17,7 +17,7 @@ fn check(path: &str, expected: Expect) {
 fn the_server_describes_itself() {
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
-        r#"{{"name":"onnxd","version":"{version}","extensions":["binary_tensor_data","classification","parameters"]}}"#
+        r#"{{"name":"onnxd","version":"{version}","extensions":["binary_tensor_data","classification","model_configuration","model_repository","parameters","statistics"]}}"#
     );
     assert_eq!(bundled().get("/v2").text(), expected);
 }

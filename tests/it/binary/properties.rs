@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn a_raw_answer_reads_back_as_it_was_written(tensor in any_tensor(0..4, 0..4)) {
         let outputs = [NamedTensor { name: "x".into(), tensor: tensor.clone() }];
-        let answer = Answer { model_name: "m", model_version: "1", id: None, signature: &Signature::default(), outputs: &outputs };
+        let answer = Answer { model: None, id: None, signature: &Signature::default(), outputs: &outputs };
         let signature = signature(&[("x", tensor.dtype())]);
         let request = decode_parts(
             Bytes::from([raw_input(&tensor).as_bytes(), tensor.data()].concat()), raw_input(&tensor).len(), &signature, &LIMITS,
