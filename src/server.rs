@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, LibraryPath};
+use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::http::{self, App, connections};
+use crate::http::connections::Connections;
+use crate::http::{self, App};
+use crate::service::repository::ModelControl;
 use crate::service::{Service, ServiceSettings};
+use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::orders::{self, Order};
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
 use crate::serving::trial::Trial;
@@ -37,7 +42,9 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    connections: Connections,
     reconciler: Reconciler,
+    orders: Receiver<Order>,
     metrics: Metrics,
     registry: Arc<Registry>,
     onnxruntime: LibraryPath,
@@ -75,7 +82,13 @@ impl Server {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
         };
-        let service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let connections = Connections::new(server.connections, shutdown.clone());
+        let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let (orders, taken) = orders::channel();
+        if repository.mode == RepositoryMode::Explicit {
+            let admin_only = server.admin_address.is_some();
+            service = service.with_control(ModelControl { orders, admin_only });
+        }
         let router = http::router(
             App {
                 service,
@@ -103,6 +116,7 @@ impl Server {
         let reconciler = Reconciler {
             path: repository.path,
             models,
+            board: Board::new(registry.clone(), metrics.clone()),
             machinery,
             registry: registry.clone(),
         };
@@ -111,7 +125,9 @@ impl Server {
             listener,
             address,
             router,
+            connections,
             reconciler,
+            orders: taken,
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
@@ -153,18 +169,19 @@ impl Server {
         let Server {
             listener,
             router,
+            connections,
             reconciler,
+            orders,
             metrics,
             registry,
             intervals,
             control,
             ..
         } = self;
-        let shutdown = control.watch();
-        let mut serving = tokio::spawn(connections::serve(listener, router, shutdown));
+        let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run())?;
+        spawn_thread("loader", move || reconciler.run(orders))?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {

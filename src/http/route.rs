@@ -67,6 +67,42 @@ pub enum Tag {
     Server,
 }
 
+impl Tag {
+    /// Every tag, in the order in which the document shows them.
+    pub const ALL: [Tag; 6] = [
+        Tag::Predict,
+        Tag::OpenInference,
+        Tag::TensorFlow,
+        Tag::Cloud,
+        Tag::Health,
+        Tag::Server,
+    ];
+
+    /// The tag's name and what it stands for.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Tag::Predict => (
+                "Predict",
+                "Rows, columns or tensors, answered in the style of the request",
+            ),
+            Tag::OpenInference => (
+                "Open Inference Protocol",
+                "Version 2 of KServe's protocol, which Triton and others speak",
+            ),
+            Tag::TensorFlow => (
+                "TensorFlow Serving",
+                "Its REST API, which is also version 1 of KServe's protocol",
+            ),
+            Tag::Cloud => (
+                "Cloud platforms",
+                "What Amazon SageMaker asks of a container",
+            ),
+            Tag::Health => ("Health", "For probes, load balancers and Prometheus"),
+            Tag::Server => ("Server", "Pages and this document"),
+        }
+    }
+}
+
 /// What a body holds. Each has its media type and its schema in the OpenAPI document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -74,6 +110,8 @@ pub enum Content {
     Nothing,
     /// A page for people.
     Page,
+    Style,
+    Script,
     /// Prometheus's text.
     Metrics,
     /// A JSON object that is not described further.
@@ -97,6 +135,23 @@ pub enum Content {
     TensorFlowAnswer,
     InvocationRequest,
     InvocationAnswer,
+}
+
+impl Content {
+    /// Whether it is a request to run a model, or the answer to one.
+    pub fn is_inference(self) -> bool {
+        matches!(
+            self,
+            Content::PredictRequest
+                | Content::PredictAnswer
+                | Content::InferRequest
+                | Content::InferAnswer
+                | Content::TensorFlowRequest
+                | Content::TensorFlowAnswer
+                | Content::InvocationRequest
+                | Content::InvocationAnswer
+        )
+    }
 }
 
 /// Writes routes as a table, one row each:
