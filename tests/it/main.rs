@@ -1,10 +1,12 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod admin;
 mod codec;
 mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod explicit;
 mod fuzz;
 mod headers;
 mod health;
@@ -12,6 +14,7 @@ mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
+mod model_config;
 mod not_found;
 mod overload;
 mod parity;
@@ -19,6 +22,7 @@ mod process;
 mod repository;
 mod requests;
 mod settings;
+mod statistics;
 mod styles;
 mod support;
 mod tensors;
