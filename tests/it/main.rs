@@ -1,5 +1,6 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod admin;
 mod bad;
 mod binary;
 mod codec;
@@ -7,6 +8,7 @@ mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod explicit;
 mod faces;
 mod fuzz;
 mod headers;
@@ -15,6 +17,7 @@ mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
+mod model_config;
 mod not_found;
 mod overload;
 mod parity;
@@ -22,6 +25,7 @@ mod process;
 mod repository;
 mod requests;
 mod settings;
+mod statistics;
 mod styles;
 mod support;
 mod tensors;
