@@ -8,7 +8,6 @@ pub mod home;
 pub mod infer;
 pub mod layers;
 pub mod metrics;
-pub mod trace;
 pub mod v2;
 
 use std::sync::Arc;

@@ -9,10 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt;
 
-use super::edge::Inference;
 use super::layers::is_over_limit;
 use super::{App, error};
 use crate::error::{Error, Result};
+use crate::exchange::access::Inference;
+use crate::exchange::aside::aside;
 use crate::oip::Style;
 use crate::oip::request::{DecodedRequest, decode};
 use crate::oip::response::{Answer, encode};
@@ -22,8 +23,6 @@ use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
 
-/// JSON beyond this many bytes is read and written off the async threads' own time, so that probes never wait for it.
-const LARGE_BYTES: usize = 256 << 10;
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 
 /// What a route accepts and adds.
@@ -207,14 +206,5 @@ async fn collect(app: &App, body: Body) -> Result<Bytes> {
                 }
             })
         }
-    }
-}
-
-/// Runs `work` at once if it is short; else where it keeps no other request waiting.
-fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE_BYTES {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
     }
 }
