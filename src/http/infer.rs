@@ -1,7 +1,7 @@
 //! Inference over HTTP: reads a body, runs it, writes the answer in the style of the request.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -104,7 +104,11 @@ async fn run(
 ) -> Result<Vec<u8>> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
-    let (decoded, timeout) = match read(app, &deployment, face, &parts.headers, body).await {
+    let Read {
+        decoded,
+        timeout,
+        decoding,
+    } = match read(app, &deployment, face, &parts.headers, body).await {
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
@@ -120,6 +124,7 @@ async fn run(
             inputs,
             outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
+            decoding,
         })
         .await?;
     let InferResponse {
@@ -127,6 +132,7 @@ async fn run(
         class_names,
         rows,
         timing,
+        mut statistics,
     } = response;
     (told.rows, told.timing) = (rows, timing);
     if face == Face::Predict {
@@ -143,22 +149,32 @@ async fn run(
         .iter()
         .map(|output| output.tensor.data().len())
         .sum();
-    aside(bytes, || encode(&answer, style, parameters.nan))
+    aside(bytes, || encode(&answer, style, parameters.nan)).inspect_err(|_| statistics.fail())
 }
 
-/// The request as it was written, and how long its client waits.
+/// The request as it was written.
+struct Read {
+    decoded: DecodedRequest,
+    /// How long its client waits.
+    timeout: Option<Duration>,
+    /// How long decoding took, once all of it was there.
+    decoding: Duration,
+}
+
 async fn read(
     app: &App,
     deployment: &Deployment,
     face: Face,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(DecodedRequest, Option<Duration>)> {
+) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let body = collect(app, body).await?;
+    let started = Instant::now();
     let decoded = aside(body.len(), || {
         decode(&body, deployment.signature(), &app.limits)
     })?;
+    let decoding = started.elapsed();
     if face == Face::Protocol && decoded.style != Style::Protocol {
         return Err(Error::invalid(
             "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
@@ -170,7 +186,11 @@ async fn read(
         .into_iter()
         .chain(header_timeout)
         .min();
-    Ok((decoded, timeout))
+    Ok(Read {
+        decoded,
+        timeout,
+        decoding,
+    })
 }
 
 fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
