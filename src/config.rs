@@ -32,6 +32,8 @@ pub struct Config {
 pub struct ServerConfig {
     pub address: IpAddr,
     pub port: u16,
+    /// `None` serves no gRPC.
+    pub grpc_port: Option<u16>,
     pub drain_delay: Duration,
     pub request_timeout: Duration,
     pub connections: ConnectionLimits,

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::{self, App};
 use crate::service::{Service, ServiceSettings};
@@ -35,9 +36,9 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
+    http: Port,
+    /// `None` where gRPC is off.
+    grpc: Option<Port>,
     connections: Connections,
     reconciler: Reconciler,
     metrics: Metrics,
@@ -66,11 +67,13 @@ impl Server {
             inference,
             log: _,
         } = config;
-        let wanted = SocketAddr::new(server.address, server.port);
-        let cannot =
-            |error| Error::unavailable(format!("cannot listen on {wanted}")).with_source(error);
-        let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
+        let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
+        let grpc = match server.grpc_port {
+            Some(port) => {
+                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
+            }
+            None => None,
+        };
         let registry = Arc::new(Registry::default());
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
@@ -79,6 +82,19 @@ impl Server {
         };
         let connections = Connections::new(server.connections, shutdown.clone());
         let service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let grpc = match grpc {
+            Some(listener) => {
+                let app = grpc::App {
+                    service: service.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    request_timeout: server.request_timeout,
+                };
+                Some(Port::new(listener, grpc::router(app)?)?)
+            }
+            None => None,
+        };
         let router = http::router(
             App {
                 service,
@@ -110,9 +126,8 @@ impl Server {
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            listener,
-            address,
-            router,
+            http: Port::new(http, router)?,
+            grpc,
             connections,
             reconciler,
             metrics,
@@ -138,7 +153,12 @@ impl Server {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.http.address
+    }
+
+    /// The address that it listens on for gRPC, unless that is off.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
     }
 
     /// The engines that models may run on.
@@ -154,8 +174,8 @@ impl Server {
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
-            listener,
-            router,
+            http,
+            grpc,
             connections,
             reconciler,
             metrics,
@@ -164,7 +184,15 @@ impl Server {
             control,
             ..
         } = self;
-        let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
+        let mut serving = tokio::spawn(async move {
+            let grpc = async {
+                match grpc {
+                    Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            tokio::join!(connections.serve(http.listener, http.router), grpc);
+        });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run())?;
@@ -187,6 +215,32 @@ impl Server {
         sampler.abort();
         unload(registry, chooser_ended).await
     }
+}
+
+/// A listener, and what is served there.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Port {
+    fn new(listener: TcpListener, router: Router) -> Result<Port> {
+        let unknown = |error| Error::internal("a port has no address").with_source(error);
+        let address = listener.local_addr().map_err(unknown)?;
+        Ok(Port {
+            listener,
+            address,
+            router,
+        })
+    }
+}
+
+async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let cannot = |error| {
+        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+    };
+    TcpListener::bind(wanted).await.map_err(cannot)
 }
 
 /// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
@@ -235,7 +289,7 @@ async fn quiet(metrics: &Metrics) {
     let mut ticks = tokio::time::interval(CPU_SAMPLE);
     while since.elapsed() < QUIET {
         ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
+        if metrics.in_flight() > 0 {
             since = Instant::now();
         }
     }

@@ -77,10 +77,13 @@ impl Checker<'_> {
         let port = self.read("server.port", "a port from 0 to 65535", |text| {
             text.parse().ok()
         });
-        self.read(
+        let grpc_port = self.read(
             "server.grpc_port",
             "a port from 0 to 65535, or off",
-            |text| (text == "off" || text.parse::<u16>().is_ok()).then_some(()),
+            |text| match text {
+                "off" => Some(None),
+                port => port.parse().ok().map(Some),
+            },
         );
         let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
         let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
@@ -93,6 +96,7 @@ impl Checker<'_> {
         Some(ServerConfig {
             address: address?,
             port: port?,
+            grpc_port: grpc_port?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
             connections: connections?,
