@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// Where health, metrics and the control of models are, if not beside the models.
     pub admin_address: Option<SocketAddr>,
+    /// `None` serves no gRPC.
+    pub grpc_port: Option<u16>,
     pub drain_delay: Duration,
     pub request_timeout: Duration,
     pub connections: ConnectionLimits,

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::route::Route;
 use crate::http::{self, App};
@@ -43,6 +44,8 @@ pub struct Server {
     http: Port,
     /// Health, metrics and control, where they have an address of their own.
     admin: Option<Port>,
+    /// `None` where gRPC is off.
+    grpc: Option<Port>,
     connections: Connections,
     admin_connections: Connections,
     reconciler: Reconciler,
@@ -78,6 +81,12 @@ impl Server {
             Some(address) => Some(bind(address, "server.admin_address").await?),
             None => None,
         };
+        let grpc = match server.grpc_port {
+            Some(port) => {
+                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
+            }
+            None => None,
+        };
         let registry = Arc::new(Registry::default());
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
@@ -90,6 +99,19 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
+        let grpc = match grpc {
+            Some(listener) => {
+                let app = grpc::App {
+                    service: service.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    request_timeout: server.request_timeout,
+                };
+                Some(Port::new(listener, grpc::router(app)?)?)
+            }
+            None => None,
+        };
         let routes = http::routes(&server);
         let router = |door: Door, routes: Arc<[Route]>| {
             let app = App {
@@ -141,6 +163,7 @@ impl Server {
         Ok(Server {
             http,
             admin,
+            grpc,
             connections,
             admin_connections,
             reconciler,
@@ -176,6 +199,11 @@ impl Server {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
+    /// The address that it listens on for gRPC, unless that is off.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
+    }
+
     /// The engines that models may run on.
     pub fn engines(&self) -> &Engines {
         &self.reconciler.machinery.engines
@@ -191,6 +219,7 @@ impl Server {
         let Server {
             http,
             admin,
+            grpc,
             connections,
             admin_connections,
             reconciler,
@@ -208,7 +237,13 @@ impl Server {
                     None => {}
                 }
             };
-            tokio::join!(connections.serve(http.listener, http.router), admin);
+            let grpc = async {
+                match grpc {
+                    Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
@@ -306,7 +341,7 @@ async fn quiet(metrics: &Metrics) {
     let mut ticks = tokio::time::interval(CPU_SAMPLE);
     while since.elapsed() < QUIET {
         ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
+        if metrics.in_flight() > 0 {
             since = Instant::now();
         }
     }

@@ -11,6 +11,7 @@ mod engines;
 mod explicit;
 mod faces;
 mod fuzz;
+mod generated;
 mod headers;
 mod health;
 mod labelled;

@@ -51,6 +51,7 @@ impl Setup {
         let settings = [
             ("server.address", "127.0.0.1"),
             ("server.port", "0"),
+            ("server.grpc_port", "0"),
             ("server.drain_delay_ms", "0"),
             ("inference.threads", "1"),
             ("repository.path", &path),
@@ -177,6 +178,7 @@ impl Setup {
                 measured_again: Duration::ZERO,
             });
         let (address, admin) = (server.address(), server.admin_address());
+        let grpc_address = server.grpc_address();
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = mpsc::channel();
         runtime.spawn(async move {
@@ -189,6 +191,7 @@ impl Setup {
         TestServer {
             address,
             admin,
+            grpc_address,
             gate,
             folder: Some(folder),
             stop: Mutex::new(Some(stop)),
@@ -210,6 +213,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     /// Where it is controlled, if not there.
     pub admin: Option<SocketAddr>,
+    pub grpc_address: Option<SocketAddr>,
     pub gate: Arc<Gate>,
     folder: Option<TempDir>,
     stop: Mutex<Option<oneshot::Sender<Stop>>>,
