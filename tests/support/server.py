@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import prometheus
@@ -14,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 TARGET = REPOSITORY / "target"
 BINARY = TARGET / "release" / "onnxd"
-[LIBRARY] = (TARGET / "venv").glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")
+[LIBRARY] = Path(sysconfig.get_path("platlib")).glob("onnxruntime/capi/libonnxruntime.so.*")
 
 
 def onnxruntime(is_on):
@@ -24,6 +26,12 @@ def onnxruntime(is_on):
 
 # TEST_ONNXRUNTIME=on gives it to all servers of a run that do not say otherwise.
 DEFAULTS = onnxruntime(os.environ.get("TEST_ONNXRUNTIME") == "on")
+
+
+def free_port():
+    """A port that nobody listens on, for what can only be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 class Server:
