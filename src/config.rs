@@ -34,8 +34,22 @@ pub struct ServerConfig {
     pub port: u16,
     pub drain_delay: Duration,
     pub request_timeout: Duration,
+    pub connections: ConnectionLimits,
     /// Origins that browsers may call from; none turns CORS off.
     pub cors_origins: CorsOrigins,
+}
+
+/// What clients may make a connection cost.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// For the head of a request, from its first byte on.
+    pub header_timeout: Duration,
+    /// For the whole body of a request, and for an answer that the client does not take.
+    pub body_timeout: Duration,
+    /// For a connection without a request.
+    pub idle_timeout: Duration,
+    /// Over all ports.
+    pub max_connections: usize,
 }
 
 /// Which web origins may call the server from a browser.

@@ -29,6 +29,7 @@ pub mod repository;
 
 pub mod serving;
 
+pub mod exchange;
 pub mod service;
 
 pub mod http;

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::http::{self, App, connections};
+use crate::http::connections::Connections;
+use crate::http::{self, App};
 use crate::service::{Service, ServiceSettings};
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
@@ -37,6 +38,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    connections: Connections,
     reconciler: Reconciler,
     metrics: Metrics,
     registry: Arc<Registry>,
@@ -75,6 +77,7 @@ impl Server {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
         };
+        let connections = Connections::new(server.connections, shutdown.clone());
         let service = Service::new(registry.clone(), shutdown.clone(), settings);
         let router = http::router(
             App {
@@ -110,6 +113,7 @@ impl Server {
             listener,
             address,
             router,
+            connections,
             reconciler,
             metrics,
             registry,
@@ -152,6 +156,7 @@ impl Server {
         let Server {
             listener,
             router,
+            connections,
             reconciler,
             metrics,
             registry,
@@ -159,8 +164,7 @@ impl Server {
             control,
             ..
         } = self;
-        let shutdown = control.watch();
-        let mut serving = tokio::spawn(connections::serve(listener, router, shutdown));
+        let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run())?;

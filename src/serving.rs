@@ -12,5 +12,6 @@ pub mod measuring;
 pub mod pace;
 pub mod reconcile;
 pub mod registry;
+pub mod statistics;
 pub mod trial;
 pub mod usage;

@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
 use crate::oip::response::{Answer, encode, write_nested};
-use crate::service::types::select_outputs;
+use crate::service::outputs;
+use crate::service::types::RequestedOutput;
 use crate::tensor::shape::Dims;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
@@ -68,10 +69,13 @@ impl Predict {
             inputs,
             outputs: wanted,
         } = request;
+        let wanted: Vec<_> = wanted.into_iter().map(RequestedOutput::from).collect();
+        outputs::check(&wanted, model.signature())?;
         let inputs = model.signature().check(inputs)?;
         let tensors = model.session(1)?.run(&inputs)?;
         let mut outputs = model.signature().named_outputs(tensors);
-        select_outputs(&mut outputs, &wanted);
+        outputs::select(&mut outputs, &wanted);
+        outputs::classify(&mut outputs, &wanted, model.signature(), &|_, _| None)?;
         let text = match self.json {
             true => {
                 let name = self.model.file_stem().unwrap_or_default().to_string_lossy();

@@ -73,6 +73,26 @@ pub const KEYS: &[Key] = &[
         "milliseconds that a request may take; caps any deadline it names",
     ),
     key(
+        "server.header_timeout_ms",
+        "10000",
+        "milliseconds for the head of a request, from its first byte on",
+    ),
+    key(
+        "server.body_timeout_ms",
+        "30000",
+        "milliseconds for the whole body of a request, and for a client that takes no more of its answer",
+    ),
+    key(
+        "server.idle_timeout_ms",
+        "620000",
+        "milliseconds that a connection may stay open without a request; keep it longer than what is in front does",
+    ),
+    key(
+        "server.max_connections",
+        "10000",
+        "most open connections over all ports; beyond them those without a request for the longest time are closed",
+    ),
+    key(
         "server.cors_origins",
         "",
         "web origins that may call from a browser, separated by commas, or `*`; empty is off",

@@ -12,6 +12,8 @@ use super::*;
 
 /// The most inference threads that can be asked for: far beyond any machine, so that a slip of the hand is caught.
 const MOST_THREADS: usize = 1024;
+/// The most connections that can be asked for: more than a process may ever have descriptors.
+const MOST_CONNECTIONS: usize = 1 << 20;
 /// serde_json itself stops at 128 levels, of which the request's own objects take some.
 const DEEPEST_JSON: usize = 100;
 
@@ -82,6 +84,7 @@ impl Checker<'_> {
         );
         let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
         let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
+        let connections = self.connections();
         let cors_origins = self.read(
             "server.cors_origins",
             "origins such as https://example.com, or *",
@@ -92,7 +95,21 @@ impl Checker<'_> {
             port: port?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
+            connections: connections?,
             cors_origins: cors_origins?,
+        })
+    }
+
+    fn connections(&mut self) -> Option<ConnectionLimits> {
+        let header_timeout = self.milliseconds("server.header_timeout_ms", 1);
+        let body_timeout = self.milliseconds("server.body_timeout_ms", 1);
+        let idle_timeout = self.milliseconds("server.idle_timeout_ms", 1);
+        let max_connections = self.number("server.max_connections", 1, MOST_CONNECTIONS);
+        Some(ConnectionLimits {
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
+            max_connections: max_connections?,
         })
     }
 

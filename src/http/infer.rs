@@ -1,7 +1,7 @@
 //! Inference over HTTP: reads a body, runs it, writes the answer in the style of the request.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -9,10 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt;
 
-use super::edge::Inference;
 use super::layers::is_over_limit;
 use super::{App, error};
 use crate::error::{Error, Result};
+use crate::exchange::access::Inference;
+use crate::exchange::aside::aside;
 use crate::oip::Style;
 use crate::oip::request::{DecodedRequest, decode};
 use crate::oip::response::{Answer, encode};
@@ -22,8 +23,6 @@ use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
 
-/// JSON beyond this many bytes is read and written off the async threads' own time, so that probes never wait for it.
-const LARGE_BYTES: usize = 256 << 10;
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 
 /// What a route accepts and adds.
@@ -105,7 +104,11 @@ async fn run(
 ) -> Result<Vec<u8>> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
-    let (decoded, timeout) = match read(app, &deployment, face, &parts.headers, body).await {
+    let Read {
+        decoded,
+        timeout,
+        decoding,
+    } = match read(app, &deployment, face, &parts.headers, body).await {
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
@@ -119,8 +122,9 @@ async fn run(
     let response = call
         .run(InferRequest {
             inputs,
-            outputs,
+            outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
+            decoding,
         })
         .await?;
     let InferResponse {
@@ -128,6 +132,7 @@ async fn run(
         class_names,
         rows,
         timing,
+        mut statistics,
     } = response;
     (told.rows, told.timing) = (rows, timing);
     if face == Face::Predict {
@@ -144,22 +149,32 @@ async fn run(
         .iter()
         .map(|output| output.tensor.data().len())
         .sum();
-    aside(bytes, || encode(&answer, style, parameters.nan))
+    aside(bytes, || encode(&answer, style, parameters.nan)).inspect_err(|_| statistics.fail())
 }
 
-/// The request as it was written, and how long its client waits.
+/// The request as it was written.
+struct Read {
+    decoded: DecodedRequest,
+    /// How long its client waits.
+    timeout: Option<Duration>,
+    /// How long decoding took, once all of it was there.
+    decoding: Duration,
+}
+
 async fn read(
     app: &App,
     deployment: &Deployment,
     face: Face,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(DecodedRequest, Option<Duration>)> {
+) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let body = collect(app, body).await?;
+    let started = Instant::now();
     let decoded = aside(body.len(), || {
         decode(&body, deployment.signature(), &app.limits)
     })?;
+    let decoding = started.elapsed();
     if face == Face::Protocol && decoded.style != Style::Protocol {
         return Err(Error::invalid(
             "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
@@ -167,12 +182,15 @@ async fn read(
     }
     let timeout = decoded
         .parameters
-        .timeout_us
-        .map(Duration::from_micros)
+        .timeout
         .into_iter()
         .chain(header_timeout)
         .min();
-    Ok((decoded, timeout))
+    Ok(Read {
+        decoded,
+        timeout,
+        decoding,
+    })
 }
 
 fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
@@ -208,14 +226,5 @@ async fn collect(app: &App, body: Body) -> Result<Bytes> {
                 }
             })
         }
-    }
-}
-
-/// Runs `work` at once if it is short; else where it keeps no other request waiting.
-fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE_BYTES {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
     }
 }

@@ -15,15 +15,13 @@ use crate::serving::deployment::PLATFORM;
 use crate::serving::registry::Target;
 use crate::tensor::signature::TensorSpec;
 
-/// The protocol's extensions that work here; a client may rely on each that is listed.
-const EXTENSIONS: [&str; 0] = [];
-
 type AppState = State<Arc<App>>;
 type ModelVersion = Path<(String, String)>;
 
 /// `GET /v2`
-pub async fn server() -> Response {
-    ok(json!({ "name": NAME, "version": VERSION, "extensions": EXTENSIONS }))
+pub async fn server(State(app): AppState) -> Response {
+    let extensions = app.service.extensions();
+    ok(json!({ "name": NAME, "version": VERSION, "extensions": extensions }))
 }
 
 /// `GET /v2/health/live`

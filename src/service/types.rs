@@ -1,9 +1,13 @@
 //! The service's own words for requests, answers and states.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::oip::parameters::OutputParameters;
+use crate::oip::request::WantedOutput;
 use crate::serving::agreement::verdict::Finding;
 use crate::serving::lane::{Split, Timing};
+use crate::serving::statistics::Counted;
 use crate::tensor::value::NamedTensor;
 
 /// An inference request, not yet checked against the model.
@@ -11,9 +15,27 @@ use crate::tensor::value::NamedTensor;
 pub struct InferRequest {
     pub inputs: Vec<NamedTensor>,
     /// The outputs that are wanted; empty means all.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<RequestedOutput>,
     /// How long the client waits, where it says so.
     pub timeout: Option<Duration>,
+    /// How long it took to read the request once all of it was there.
+    pub decoding: Duration,
+}
+
+/// An output that a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedOutput {
+    pub name: String,
+    /// How many of its best classes are wanted, in the place of its numbers.
+    pub classes: Option<NonZeroUsize>,
+}
+
+impl From<WantedOutput> for RequestedOutput {
+    /// How an output is written is the face's matter.
+    fn from(WantedOutput { name, parameters }: WantedOutput) -> RequestedOutput {
+        let OutputParameters { classes, binary: _ } = parameters;
+        RequestedOutput { name, classes }
+    }
 }
 
 /// The answer to an inference request.
@@ -24,6 +46,8 @@ pub struct InferResponse {
     pub class_names: Option<NamedTensor>,
     pub rows: usize,
     pub timing: Timing,
+    /// To be dropped once the answer is written, which belongs to the request's time; see [`Counted::fail`].
+    pub statistics: Counted,
 }
 
 /// The state of the server.
@@ -53,14 +77,4 @@ pub struct EngineStatus {
     pub why: String,
     pub split: Split,
     pub findings: Vec<Finding>,
-}
-
-/// Keeps the outputs that are wanted, in the order in which they were asked for; all of them if none was named.
-pub fn select_outputs(outputs: &mut Vec<NamedTensor>, wanted: &[String]) {
-    if !wanted.is_empty() {
-        let position =
-            |output: &NamedTensor| wanted.iter().position(|wanted| *wanted == output.name);
-        outputs.retain(|output| position(output).is_some());
-        outputs.sort_by_key(position);
-    }
 }

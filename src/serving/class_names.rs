@@ -7,7 +7,7 @@ use crate::tensor::shape::Shape;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::{Element, NamedTensor, Tensor};
 
-/// The names of an output's classes.
+/// The names of the classes that an output gives by number, or has a score for each of.
 pub struct ClassNames {
     output: String,
     names: Vec<String>,
@@ -20,10 +20,10 @@ impl ClassNames {
             return Ok(None);
         };
         let output = signature.output(&labels.output)?;
-        if !output.dtype.is_integer() {
+        if !output.dtype.is_integer() && !output.dtype.is_float() {
             let (name, dtype) = (&output.name, output.dtype);
             return Err(Error::invalid(format!(
-                "labels need an output of whole numbers, and '{name}' is {dtype}"
+                "labels need an output of numbers, and '{name}' is {dtype}"
             )));
         }
         Ok(Some(ClassNames {
@@ -32,7 +32,13 @@ impl ClassNames {
         }))
     }
 
-    /// The names of the classes in `outputs`, as one more output called `<output>_name`.
+    /// The names that stand beside the scores of an output: their own, or those of another one's classes where there
+    /// are as many.
+    pub fn of_scores(&self, output: &str, classes: usize) -> Option<&[String]> {
+        (output == self.output || classes == self.names.len()).then_some(&self.names)
+    }
+
+    /// The names of the classes in `outputs`, as one more output called `<output>_name`; none where it has scores.
     pub fn lookup(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
         let output = outputs.iter().find(|output| output.name == self.output)?;
         let classes = whole_numbers(&output.tensor)?;

@@ -9,11 +9,13 @@ use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
 use super::class_names::ClassNames;
 use super::lane::{Completed, Lane, LaneConfig, Split};
+use super::statistics::Statistics;
 use super::trial::Trial;
 use super::usage::Usage;
 use crate::config::EngineRules;
 use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
+use crate::repository::manifest::{Labels, VersionPolicy};
 use crate::repository::{ModelFiles, Version};
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::signature::{CheckedInputs, Signature};
@@ -44,6 +46,11 @@ pub struct Facts {
     pub path: PathBuf,
     pub rules: EngineRules,
     pub verdict: Verdict,
+    /// Which versions of the model are served.
+    pub versions: VersionPolicy,
+    /// What it has done, on whichever engine.
+    pub statistics: Arc<Statistics>,
+    labels: Option<Labels>,
     signature: Signature,
     queue_rows: usize,
     class_names: Option<ClassNames>,
@@ -60,6 +67,13 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 impl Facts {
+    /// The file with the names of an output's classes, where there is one.
+    pub fn label_file(&self, output: &str) -> Option<&str> {
+        let labels = self.labels.as_ref();
+        let labels = labels.filter(|labels| labels.output == output);
+        labels.map(|labels| labels.file.as_str())
+    }
+
     /// Whether another file is in the place of the one that was loaded.
     pub fn is_changed(&self) -> bool {
         stamp(&self.path) != self.stamp
@@ -108,6 +122,7 @@ impl Deployment {
         version: Version,
         files: &ModelFiles,
         found: Option<Verdict>,
+        statistics: Arc<Statistics>,
     ) -> Result<Deployment> {
         let started = Instant::now();
         let path = files
@@ -150,6 +165,9 @@ impl Deployment {
                 .queue_rows
                 .map_or(machinery.queue_rows, Into::into),
             bytes: source.bytes.len(),
+            versions: files.manifest.versions.clone(),
+            labels: files.manifest.labels.clone(),
+            statistics,
             stamp,
             rules,
             verdict,
@@ -173,6 +191,7 @@ impl Deployment {
             split,
             queue_rows: facts.queue_rows,
             metrics: metrics.clone(),
+            statistics: facts.statistics.clone(),
             budget: machinery.budget.clone(),
         })?;
         let loaded = Loaded {
@@ -202,6 +221,12 @@ impl Deployment {
         self.lane.model()
     }
 
+    /// The most rows that one request may have, where its first dimension stands for rows.
+    pub fn max_batch_rows(&self) -> Option<usize> {
+        let has_rows = self.signature().has_rows() && self.facts.verdict.joins.is_ok();
+        has_rows.then_some(self.facts.queue_rows)
+    }
+
     /// Runs one request.
     pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
         let inputs = match self.facts.verdict.joins {
@@ -215,6 +240,12 @@ impl Deployment {
     /// The names of the classes in `outputs`, as one more output called `<output>_name`, where the owner named them.
     pub fn class_names(&self, outputs: &[NamedTensor]) -> Option<NamedTensor> {
         self.facts.class_names.as_ref()?.lookup(outputs)
+    }
+
+    /// The names of the classes that an output has one value for each of, where they are known.
+    pub fn labels(&self, output: &str, classes: usize) -> Option<&[String]> {
+        let names = self.facts.class_names.as_ref();
+        names.and_then(|names| names.of_scores(output, classes))
     }
 }
 

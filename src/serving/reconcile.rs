@@ -207,8 +207,10 @@ impl Reconciler {
         let (reply, loaded) = mpsc::sync_channel(1);
         let load = {
             let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());
+            let statistics = Arc::default();
             move || {
-                let load = || Deployment::load(&machinery, &name, version, &files, verdict);
+                let load =
+                    || Deployment::load(&machinery, &name, version, &files, verdict, statistics);
                 // Nobody listens any more once the load was given up.
                 let _ = reply.send(guarded("while loading", load));
             }

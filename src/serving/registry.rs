@@ -76,6 +76,24 @@ pub struct Target {
     pub version: Option<String>,
 }
 
+impl Target {
+    /// A model's default version.
+    pub fn model(name: impl Into<String>) -> Target {
+        Target {
+            model: Some(name.into()),
+            version: None,
+        }
+    }
+
+    /// One version of a model.
+    pub fn version(model: impl Into<String>, version: impl Into<String>) -> Target {
+        Target {
+            model: Some(model.into()),
+            version: Some(version.into()),
+        }
+    }
+}
+
 impl Registry {
     /// The models now.
     pub fn table(&self) -> Arc<Table> {

@@ -6,6 +6,7 @@ mod drain;
 mod elements;
 mod engines;
 mod fuzz;
+mod generated;
 mod headers;
 mod health;
 mod labelled;

@@ -1,67 +1,61 @@
-//! The parts of a request beside its tensors: `parameters` and the wanted `outputs`.
+//! The parts of a request beside its tensors: `parameters` wherever they stand, and the wanted `outputs`.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::TextField;
 use super::values::seeds;
-use super::{Context, Parameters, Text};
+use super::{Context, Text, WantedOutput};
 use crate::error::Error;
-use crate::oip::NanForm;
+use crate::oip::parameters::{OutputParameters, Parameters, Value};
 
 seeds! {
-    Outputs<'_> => Vec<String>,
-    Output<'_> => String,
-    ParametersSeed<'_> => Parameters,
-    TimeoutSeed<'_> => u64,
+    Outputs<'_> => Vec<WantedOutput>,
+    Output<'_> => WantedOutput,
 }
 
 /// The outputs that a protocol request asks for.
 pub struct Outputs<'c>(pub &'c Context<'c>);
 
 impl<'de> Visitor<'de> for Outputs<'_> {
-    type Value = Vec<String>;
+    type Value = Vec<WantedOutput>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(OUTPUTS)
     }
 
     /// Some clients write `null` for what is absent.
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Vec<String>, E> {
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Vec<WantedOutput>, E> {
         Ok(Vec::new())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<WantedOutput>, A::Error> {
         let Outputs(context) = self;
-        let mut names: Vec<String> = Vec::new();
-        while let Some(name) = list.next_element_seed(Output(context))? {
-            if names.contains(&name) {
-                return Err(context.fail(Error::invalid(format!(
-                    "output '{name}' is asked for twice"
-                ))));
-            }
-            names.push(name);
+        let mut outputs = Vec::new();
+        while let Some(output) = list.next_element_seed(Output(context))? {
+            outputs.push(output);
         }
-        Ok(names)
+        Ok(outputs)
     }
 }
 
 const OUTPUTS: &str = "'outputs' as a list of objects with a 'name'";
 
-/// One of them: its name.
+/// One of them.
 struct Output<'c>(&'c Context<'c>);
 
 impl<'de> Visitor<'de> for Output<'_> {
-    type Value = String;
+    type Value = WantedOutput;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(OUTPUTS)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WantedOutput, A::Error> {
         let Output(context) = self;
-        let mut name = None;
+        let (mut name, mut parameters) = (None, OutputParameters::default());
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
                 "name" => {
@@ -70,9 +64,7 @@ impl<'de> Visitor<'de> for Output<'_> {
                             .into_owned(),
                     )
                 }
-                "parameters" => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                "parameters" => parameters = map.next_value_seed(ParametersSeed::new(context))?,
                 other => {
                     return Err(context.fail(Error::invalid(format!(
                         "unknown key '{other}' in 'outputs'; valid keys are 'name' and 'parameters'"
@@ -83,70 +75,118 @@ impl<'de> Visitor<'de> for Output<'_> {
         let Some(name) = name else {
             return Err(context.fail(Error::invalid("'name' is missing in an item of 'outputs'")));
         };
-        context.check(context.signature.output(&name))?;
-        Ok(name)
+        Ok(WantedOutput { name, parameters })
     }
 }
 
-/// The request's `parameters`.
-pub struct ParametersSeed<'c>(pub &'c Context<'c>);
+/// An object of parameters.
+pub struct ParametersSeed<'c, P> {
+    context: &'c Context<'c>,
+    parameters: PhantomData<P>,
+}
 
-impl<'de> Visitor<'de> for ParametersSeed<'_> {
-    type Value = Parameters;
+impl<'c, P> ParametersSeed<'c, P> {
+    /// Reads them for this request.
+    pub fn new(context: &'c Context<'c>) -> Self {
+        Self {
+            context,
+            parameters: PhantomData,
+        }
+    }
+}
+
+impl<'de, P: Parameters> DeserializeSeed<'de> for ParametersSeed<'_, P> {
+    type Value = P;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<P, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de, P: Parameters> Visitor<'de> for ParametersSeed<'_, P> {
+    type Value = P;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("'parameters' as an object")
+        write!(f, "{} as an object", P::OF)
     }
 
     /// Some clients write `null` for what is absent.
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Parameters, E> {
-        Ok(Parameters::default())
+    fn visit_unit<E: serde::de::Error>(self) -> Result<P, E> {
+        Ok(P::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
-        let ParametersSeed(context) = self;
-        let mut parameters = Parameters::default();
-        while let Some(Text(key)) = map.next_key()? {
-            match &*key {
-                "timeout" => {
-                    parameters.timeout_us = Some(map.next_value_seed(TimeoutSeed(context))?)
-                }
-                "nan" => {
-                    parameters.nan = match &*map.next_value_seed(TextField("parameter 'nan'"))? {
-                        "null" => NanForm::Null,
-                        "token" => NanForm::Token,
-                        other => {
-                            let message = format!(
-                                "parameter 'nan': expected 'null' or 'token', got '{other}'"
-                            );
-                            return Err(context.fail(Error::invalid(message)));
-                        }
-                    }
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<P, A::Error> {
+        let mut parameters = P::default();
+        while let Some(Text(name)) = map.next_key()? {
+            map.next_value_seed(ParameterSeed {
+                context: self.context,
+                parameters: &mut parameters,
+                name: &name,
+            })?;
         }
         Ok(parameters)
     }
 }
 
-struct TimeoutSeed<'c>(&'c Context<'c>);
+/// The value of one parameter.
+struct ParameterSeed<'a, P> {
+    context: &'a Context<'a>,
+    parameters: &'a mut P,
+    name: &'a str,
+}
 
-impl<'de> Visitor<'de> for TimeoutSeed<'_> {
-    type Value = u64;
+impl<P: Parameters> ParameterSeed<'_, P> {
+    fn set<E: serde::de::Error>(self, value: Value<'_>) -> Result<(), E> {
+        self.context.check(self.parameters.set(self.name, value))
+    }
+}
+
+impl<'de, P: Parameters> DeserializeSeed<'de> for ParameterSeed<'_, P> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de, P: Parameters> Visitor<'de> for ParameterSeed<'_, P> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("parameter 'timeout' as a whole number of microseconds")
+        write!(f, "parameter '{}'", self.name)
     }
 
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<u64, E> {
-        match value {
-            0 => Err(self.0.fail(Error::invalid(
-                "parameter 'timeout': expected at least 1 microsecond, got 0",
-            ))),
-            value => Ok(value),
-        }
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
+        self.set(Value::Bool(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
+        self.set(Value::Signed(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
+        self.set(Value::Unsigned(value))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
+        self.set(Value::Float(value))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
+        self.set(Value::Text(value))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        self.set(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.set(Value::List)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.set(Value::Object)
     }
 }
