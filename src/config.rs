@@ -35,6 +35,10 @@ pub struct ServerConfig {
     pub drain_delay: Duration,
     pub request_timeout: Duration,
     pub connections: ConnectionLimits,
+    /// A further path that answers like `/health/ready`.
+    pub health_route: Option<String>,
+    /// A further path that answers like `/predict`.
+    pub predict_route: Option<String>,
     /// Origins that browsers may call from; none turns CORS off.
     pub cors_origins: CorsOrigins,
 }

@@ -8,7 +8,10 @@ pub mod home;
 pub mod infer;
 pub mod layers;
 pub mod metrics;
+pub mod openapi;
 pub mod route;
+pub mod sagemaker;
+pub mod v1;
 pub mod v2;
 
 use std::sync::Arc;
@@ -28,11 +31,14 @@ pub struct App {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
+    /// What it all serves, which it tells of.
+    pub routes: Arc<[Route]>,
 }
 
 /// Every route, in the order in which they are documented.
 pub const ROUTES: &[Route] = routes! {
     Public GET  "/"                                             home::page,                Server        Nothing        => Page           "What runs here, and where to look";
+    Public GET  "/openapi.json"                                 openapi::document,         Server        Nothing        => Object         "This document";
 
     Public POST "/predict"                                      infer::predict_default,    Predict       PredictRequest => PredictAnswer  "Predict with the default model";
     Public POST "/predict/{model}"                              infer::predict_model,      Predict       PredictRequest => PredictAnswer  "Predict with a model";
@@ -49,6 +55,20 @@ pub const ROUTES: &[Route] = routes! {
     Public GET  "/v2/models/{model}/versions/{version}/ready"   v2::version_ready,         OpenInference Nothing        => ModelReady     "Whether a version is served";
     Public POST "/v2/models/{model}/versions/{version}/infer"   v2::infer_version,         OpenInference InferRequest   => InferAnswer    "Run a version of a model";
 
+    Public GET  "/v1/models"                                    v1::models,                TensorFlow    Nothing           => TensorFlowNames    "The names of all models";
+    Public GET  "/v1/models/{model}"                            v1::model,                 TensorFlow    Nothing           => TensorFlowStatus   "The state of a model's versions";
+    Public GET  "/v1/models/{model}/metadata"                   v1::model_metadata,        TensorFlow    Nothing           => TensorFlowMetadata "What a model takes and gives";
+    Public POST "/v1/models/{model}:predict"                    v1::predict_model,         TensorFlow    TensorFlowRequest => TensorFlowAnswer   "Run a model";
+    Public GET  "/v1/models/{model}/versions/{version}"         v1::version,               TensorFlow    Nothing           => TensorFlowStatus   "The state of a version";
+    Public GET  "/v1/models/{model}/versions/{version}/metadata" v1::version_metadata,     TensorFlow    Nothing           => TensorFlowMetadata "What a version takes and gives";
+    Public POST "/v1/models/{model}/versions/{version}:predict" v1::predict_version,       TensorFlow    TensorFlowRequest => TensorFlowAnswer   "Run a version of a model";
+    Public GET  "/v1/models/{model}/labels/{label}"             v1::label,                 TensorFlow    Nothing           => TensorFlowStatus   "The state of the version with a label";
+    Public GET  "/v1/models/{model}/labels/{label}/metadata"    v1::label_metadata,        TensorFlow    Nothing           => TensorFlowMetadata "What the version with a label takes and gives";
+    Public POST "/v1/models/{model}/labels/{label}:predict"     v1::predict_label,         TensorFlow    TensorFlowRequest => TensorFlowAnswer   "Run the version with a label";
+
+    Public GET  "/ping"                                         health::ready,             Cloud         Nothing           => Status             "Amazon SageMaker: whether the server is ready";
+    Public POST "/invocations"                                  sagemaker::invoke,         Cloud         InvocationRequest => InvocationAnswer   "Amazon SageMaker: predict with the default model";
+
     Admin  GET  "/health"                                       health::summary,           Health        Nothing        => Summary        "The state of the server and of every model";
     Admin  GET  "/health/ready"                                 health::ready,             Health        Nothing        => Status         "Whether the server should be sent traffic";
     Admin  GET  "/health/live"                                  health::live,              Health        Nothing        => Status         "Whether the process answers";
@@ -57,14 +77,35 @@ pub const ROUTES: &[Route] = routes! {
     Admin  GET  "/metrics"                                      metrics::render,           Health        Nothing        => Metrics        "Prometheus metrics";
 };
 
+/// The table, and the paths that the configuration adds to it: each is one more of a row that is there.
+pub fn routes(config: &ServerConfig) -> Vec<Route> {
+    let mut routes = ROUTES.to_vec();
+    let further = [
+        ("GET", "/health/ready", &config.health_route),
+        ("POST", "/predict", &config.predict_route),
+    ];
+    for (method, like, path) in further {
+        let row = routes.iter().find(|route| route.covers(method, like));
+        if let (Some(row), Some(path)) = (row, path)
+            && !routes.iter().any(|route| route.covers(method, path))
+        {
+            let path = path.clone().into();
+            routes.push(Route {
+                path,
+                ..row.clone()
+            });
+        }
+    }
+    routes
+}
+
 /// Every route, behind the whole stack of layers.
 pub fn router(app: App, config: &ServerConfig) -> Router {
     let app = Arc::new(app);
-    let routes = ROUTES
-        .iter()
-        .fold(Router::new(), |router, route| {
-            router.route(route.path, (route.handler)())
-        })
+    let routes = app.routes.iter().fold(Router::new(), |router, route| {
+        router.route(route.matched(), (route.handler)())
+    });
+    let routes = routes
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .with_state(app.clone());

@@ -85,6 +85,7 @@ impl Server {
                 metrics: metrics.clone(),
                 shutdown,
                 limits,
+                routes: http::routes(&server).into(),
             },
             &server,
         );

@@ -13,7 +13,7 @@ use crate::engine::ModelSource;
 use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, encode, write_nested};
+use crate::oip::response::{Answer, ModelRef, encode, write_nested};
 use crate::service::outputs;
 use crate::service::types::RequestedOutput;
 use crate::tensor::shape::Dims;
@@ -80,8 +80,10 @@ impl Predict {
             true => {
                 let name = self.model.file_stem().unwrap_or_default().to_string_lossy();
                 let answer = Answer {
-                    model_name: &name,
-                    model_version: "1",
+                    model: Some(ModelRef {
+                        name: &name,
+                        version: "1",
+                    }),
                     id: id.as_deref(),
                     signature: model.signature(),
                     outputs: &outputs,

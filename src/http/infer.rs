@@ -16,7 +16,7 @@ use crate::exchange::access::Inference;
 use crate::exchange::aside::aside;
 use crate::oip::Style;
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, encode};
+use crate::oip::response::{Answer, ModelRef, encode};
 use crate::service::Call;
 use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
@@ -32,6 +32,28 @@ pub enum Face {
     Predict,
     /// The Open Inference Protocol to the letter.
     Protocol,
+    /// TensorFlow Serving's rows and columns to the letter.
+    TensorFlow,
+}
+
+impl Face {
+    /// Why a request in this style cannot be answered here, if so.
+    fn refusal(self, style: Style) -> Option<&'static str> {
+        match (self, style) {
+            (Face::Protocol, Style::Rows | Style::Columns) => Some(
+                "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
+            ),
+            (Face::TensorFlow, Style::Protocol) => Some(
+                "expected 'instances', or 'inputs' with values; /v2 and /predict take tensor objects",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether an answer says which model it comes from.
+    fn names_model(self) -> bool {
+        self != Face::TensorFlow
+    }
 }
 
 /// `POST /predict`
@@ -138,10 +160,13 @@ async fn run(
     if face == Face::Predict {
         outputs.extend(class_names);
     }
+    let model = ModelRef {
+        name: &deployment.facts.model,
+        version: &deployment.facts.version,
+    };
     let answer = Answer {
-        model_name: &deployment.facts.model,
-        model_version: &deployment.facts.version,
-        id: id.as_deref(),
+        model: face.names_model().then_some(model),
+        id: id.as_deref().filter(|_| face.names_model()),
         signature: deployment.signature(),
         outputs: &outputs,
     };
@@ -175,10 +200,8 @@ async fn read(
         decode(&body, deployment.signature(), &app.limits)
     })?;
     let decoding = started.elapsed();
-    if face == Face::Protocol && decoded.style != Style::Protocol {
-        return Err(Error::invalid(
-            "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
-        ));
+    if let Some(refusal) = face.refusal(decoded.style) {
+        return Err(Error::invalid(refusal));
     }
     let timeout = decoded
         .parameters
