@@ -9,7 +9,7 @@ pub mod units;
 pub mod validate;
 
 use std::ffi::OsStr;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Config {
 pub struct ServerConfig {
     pub address: IpAddr,
     pub port: u16,
+    /// Where health, metrics and the control of models are, if not beside the models.
+    pub admin_address: Option<SocketAddr>,
     pub drain_delay: Duration,
     pub request_timeout: Duration,
     pub connections: ConnectionLimits,
@@ -76,7 +78,17 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct RepositoryConfig {
     pub path: PathBuf,
+    pub mode: RepositoryMode,
     pub require_all: bool,
+}
+
+/// What changes the models that are served, once those that were found at start are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepositoryMode {
+    /// Nothing.
+    Static,
+    /// Whoever asks through the API.
+    Explicit,
 }
 
 /// What `/predict` means without a model's name.

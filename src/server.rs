@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, LibraryPath};
+use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::http::connections::Connections;
 use crate::http::{self, App};
+use crate::service::repository::ModelControl;
 use crate::service::{Service, ServiceSettings};
+use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::orders::{self, Order};
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
 use crate::serving::trial::Trial;
@@ -40,6 +44,7 @@ pub struct Server {
     router: Router,
     connections: Connections,
     reconciler: Reconciler,
+    orders: Receiver<Order>,
     metrics: Metrics,
     registry: Arc<Registry>,
     onnxruntime: LibraryPath,
@@ -78,7 +83,12 @@ impl Server {
             require_all: repository.require_all,
         };
         let connections = Connections::new(server.connections, shutdown.clone());
-        let service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let (orders, taken) = orders::channel();
+        if repository.mode == RepositoryMode::Explicit {
+            let admin_only = server.admin_address.is_some();
+            service = service.with_control(ModelControl { orders, admin_only });
+        }
         let router = http::router(
             App {
                 service,
@@ -106,6 +116,7 @@ impl Server {
         let reconciler = Reconciler {
             path: repository.path,
             models,
+            board: Board::new(registry.clone(), metrics.clone()),
             machinery,
             registry: registry.clone(),
         };
@@ -116,6 +127,7 @@ impl Server {
             router,
             connections,
             reconciler,
+            orders: taken,
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
@@ -159,6 +171,7 @@ impl Server {
             router,
             connections,
             reconciler,
+            orders,
             metrics,
             registry,
             intervals,
@@ -168,7 +181,7 @@ impl Server {
         let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run())?;
+        spawn_thread("loader", move || reconciler.run(orders))?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {

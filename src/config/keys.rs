@@ -64,6 +64,11 @@ pub const KEYS: &[Key] = &[
         )
     },
     key(
+        "server.admin_address",
+        "",
+        "`ip:port` for health, metrics and model control, which are then not on the HTTP port, but for health; none is one port for all",
+    ),
+    key(
         "server.drain_delay_ms",
         "5000",
         "after SIGTERM, milliseconds to go on serving new requests while endpoints are removed",
@@ -138,6 +143,11 @@ pub const KEYS: &[Key] = &[
             "model repository: a folder of models, or one `.onnx` file",
         )
     },
+    key(
+        "repository.mode",
+        "static",
+        "`static` loads the models at start; `explicit` does too, and lets clients load, reload and unload them",
+    ),
     key(
         "repository.require_all",
         "true",

@@ -82,6 +82,14 @@ impl Checker<'_> {
             "a port from 0 to 65535, or off",
             |text| (text == "off" || text.parse::<u16>().is_ok()).then_some(()),
         );
+        let admin_address = self.read(
+            "server.admin_address",
+            "an IP address and a port such as 127.0.0.1:9000",
+            |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            },
+        );
         let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
         let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
         let connections = self.connections();
@@ -95,6 +103,7 @@ impl Checker<'_> {
         Some(ServerConfig {
             address: address?,
             port: port?,
+            admin_address: admin_address?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
             connections: connections?,
@@ -138,11 +147,21 @@ impl Checker<'_> {
             "a folder or an .onnx file on this machine",
             |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
         );
+        let mode = self.read(
+            "repository.mode",
+            "static or explicit",
+            |text| match text {
+                "static" => Some(RepositoryMode::Static),
+                "explicit" => Some(RepositoryMode::Explicit),
+                _ => None,
+            },
+        );
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });
         Some(RepositoryConfig {
             path: path?,
+            mode: mode?,
             require_all: require_all?,
         })
     }
