@@ -1,10 +1,9 @@
-"""One server for all clients of this folder, with the bundled models and networks of our own."""
+"""One server for all clients, with the bundled models and networks of our own."""
 
 import grpc
 import networks
 import pytest
 import requests
-import triton
 from server import Server
 
 
@@ -31,25 +30,3 @@ def session():
 def channel(server):
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield channel
-
-
-def connected(server, name):
-    client = triton.Client(name, server)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="session", params=triton.CLIENTS)
-def client(request, server):
-    """Each of Triton's clients in turn."""
-    yield from connected(server, request.param)
-
-
-@pytest.fixture(scope="session")
-def http(server):
-    yield from connected(server, "http")
-
-
-@pytest.fixture(scope="session")
-def rpc(server):
-    yield from connected(server, "grpc")

@@ -39,14 +39,14 @@ class Server:
 
     def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
-        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
+        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--grpc-port", "0", "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
-            self.port = wait_until(self._listening_port, 10, "onnxd listens")
+            self.port = wait_until(lambda: self._port_of("address"), 10, "onnxd listens")
             wait_until(lambda: self.get("/health/ready").ok, ready_within, "onnxd is ready")
         except BaseException:
             self.kill()
@@ -66,16 +66,20 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
+    @property
+    def grpc_port(self):
+        return self._port_of("grpc_address")
+
     def kill(self):
         """Makes sure that it is gone, if it is not yet."""
         self.process.kill()
         self.process.wait()
 
-    def _listening_port(self):
+    def _port_of(self, field):
         if self.process.poll() is not None:
             raise RuntimeError(f"onnxd ended with {self.process.returncode}:\n{self.log.read_text()}")
         for line in self.log.read_text().splitlines():
             entry = json.loads(line)
             if entry["message"] == "listening":
-                return int(entry["address"].rpartition(":")[2])
+                return int(entry[field].rpartition(":")[2])
         return None

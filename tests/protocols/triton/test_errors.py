@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 import tritonclient.http
-from test_triton_inference import FLOWERS
-from triton import Stream
+from test_inference import FLOWERS
+from clients import Stream
 from tritonclient.utils import InferenceServerException
 
 ROWS = FLOWERS["features"]

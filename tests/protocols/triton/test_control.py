@@ -4,10 +4,10 @@ import shutil
 
 import networks
 import pytest
-import triton
+import clients
 from server import MODELS, Server
-from test_triton_errors import raised
-from test_triton_inference import FLOWERS
+from test_errors import raised
+from test_inference import FLOWERS
 
 EXPLICIT = {"ONNXD_REPOSITORY__MODE": "explicit", "ONNXD_SERVER__DRAIN_DELAY_MS": "0"}
 
@@ -27,9 +27,9 @@ def explicit(tmp_path_factory, folder):
     running.kill()
 
 
-@pytest.fixture(params=triton.CLIENTS)
+@pytest.fixture(params=clients.CLIENTS)
 def client(request, explicit):
-    client = triton.Client(request.param, explicit)
+    client = clients.Client(request.param, explicit)
     yield client
     client.close()
 

@@ -6,8 +6,8 @@ import grpc
 import numpy as np
 import pytest
 from server import Server
-from test_triton_inference import FLOWERS
-from triton import Client
+from test_inference import FLOWERS
+from clients import Client
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 

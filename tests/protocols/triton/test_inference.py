@@ -7,7 +7,7 @@ import cases
 import networks
 import numpy as np
 import pytest
-import triton
+import clients
 import tritonclient.http
 import v2
 
@@ -28,7 +28,7 @@ def test_every_client_is_answered_like_onnx_runtime(client, case):
 def test_http_takes_and_gives_json_and_binary_in_any_mixture(http, case, sent, wanted):
     def ask(network, arrays):
         outputs = http.outputs(*networks.truth(network, arrays), binary_data=wanted)
-        return triton.arrays_of(http.infer(network, http.inputs(arrays, binary_data=sent), outputs=outputs))
+        return clients.arrays_of(http.infer(network, http.inputs(arrays, binary_data=sent), outputs=outputs))
 
     cases.check(case, ask)
 
@@ -37,7 +37,7 @@ def test_http_takes_json_and_binary_inputs_in_one_request(http):
     network, arrays = cases.CASES["several inputs"]
     for binary in itertools.product([True, False], repeat=len(arrays)):
         inputs = [http.inputs({name: arrays[name]}, binary_data=how)[0] for name, how in zip(arrays, binary, strict=True)]
-        cases.check("several inputs", lambda *_, sent=inputs: triton.arrays_of(http.infer(network, sent)))
+        cases.check("several inputs", lambda *_, sent=inputs: clients.arrays_of(http.infer(network, sent)))
 
 
 @pytest.mark.parametrize("given", ["gzip", "deflate"])
@@ -76,12 +76,12 @@ def test_inputs_may_come_in_any_order(client):
 def test_version_id_and_parameters_are_carried(client):
     options = {"request_id": "seven", "model_version": "1", "priority": 1, "timeout": 20_000_000}
     result = client.infer("iris", client.inputs(FLOWERS), **options, parameters={"mine": "yes", "count": 3, "on": True})
-    answer = triton.plain(result.get_response())
+    answer = clients.plain(result.get_response())
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("seven", "iris", "1")
 
 
 def test_answer_names_the_version_that_served_and_no_id_where_none_was_given(client):
-    answer = triton.plain(client.infer("iris", client.inputs(FLOWERS)).get_response())
+    answer = clients.plain(client.infer("iris", client.inputs(FLOWERS)).get_response())
     assert (answer["model_version"], answer.get("id", "")) == ("2", "")
 
 
@@ -115,16 +115,16 @@ def test_classes_and_plain_outputs_come_together(client):
 @pytest.mark.parametrize("case", cases.CASES)
 def test_stream_is_answered_like_onnx_runtime(rpc, case):
     def ask(network, arrays):
-        with triton.Stream(rpc) as stream:
+        with clients.Stream(rpc) as stream:
             stream.send(network, arrays)
-            return triton.arrays_of(stream.receive())
+            return clients.arrays_of(stream.receive())
 
     cases.check(case, ask)
 
 
 def test_stream_answers_each_request_and_lives_through_an_error(rpc):
     rows = [FLOWERS["features"][:1], FLOWERS["features"][1:]]
-    with triton.Stream(rpc) as stream:
+    with clients.Stream(rpc) as stream:
         for place in range(20):
             stream.send("iris", {"features": rows[place % 2]}, request_id=str(place))
             if place == 9:
@@ -138,7 +138,7 @@ def test_stream_answers_each_request_and_lives_through_an_error(rpc):
 
 
 def test_stream_with_asyncio(server):
-    client = triton.Client("grpc, asyncio", server)
+    client = clients.Client("grpc, asyncio", server)
 
     async def requests():
         for _ in range(3):
@@ -165,6 +165,6 @@ def test_grpc_answers_many_that_are_under_way_at_once(rpc):
 
 def test_http_answers_many_that_are_under_way_at_once(server):
     with tritonclient.http.InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=8) as client:
-        inputs = triton.inputs(tritonclient.http, FLOWERS)
+        inputs = clients.inputs(tritonclient.http, FLOWERS)
         pending = [client.async_infer("iris", inputs) for _ in range(50)]
         assert [one.get_result().as_numpy("label").tolist() for one in pending] == [[0, 2]] * 50

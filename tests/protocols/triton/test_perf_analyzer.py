@@ -5,7 +5,7 @@ import re
 
 import perf_analyzer
 import pytest
-from test_triton_models import count, statistics
+from test_models import count, statistics
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="NVIDIA has built it for x86-64 alone")
 WAYS = {

@@ -5,8 +5,8 @@ import time
 import networks
 import numpy as np
 import pytest
-from test_triton_errors import raised
-from test_triton_inference import FLOWERS
+from test_errors import raised
+from test_inference import FLOWERS
 
 EXTENSIONS = {
     "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics",
