@@ -17,6 +17,11 @@ def client(request, server):
     yield from connected(server, request.param)
 
 
+@pytest.fixture(scope="session", params=["http", "http, asyncio"])
+def rest(request, server):
+    yield from connected(server, request.param)
+
+
 @pytest.fixture(scope="session")
 def http(server):
     yield from connected(server, "http")

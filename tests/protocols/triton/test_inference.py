@@ -13,7 +13,6 @@ import v2
 
 FLOWERS = {"features": np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)}
 PICTURE = cases.CASES["a large picture"][1]
-BYTES = {"x": np.array([[b"\xff\x00", b""], ["ü".encode(), b"\x80"]], object)}
 SPECIAL = {"x": np.array([[np.nan, np.inf, -np.inf, -0.0]], np.float32)}
 
 
@@ -25,10 +24,10 @@ def test_every_client_is_answered_like_onnx_runtime(client, case):
 # The client has no JSON for BF16.
 @pytest.mark.parametrize("case", cases.without({"BF16"}))
 @pytest.mark.parametrize("sent, wanted", [(False, False), (False, True), (True, False)])
-def test_http_takes_and_gives_json_and_binary_in_any_mixture(http, case, sent, wanted):
+def test_http_takes_and_gives_json_and_binary_in_any_mixture(rest, case, sent, wanted):
     def ask(network, arrays):
-        outputs = http.outputs(*networks.truth(network, arrays), binary_data=wanted)
-        return clients.arrays_of(http.infer(network, http.inputs(arrays, binary_data=sent), outputs=outputs))
+        outputs = rest.outputs(*networks.truth(network, arrays), binary_data=wanted)
+        return clients.arrays_of(rest.infer(network, rest.inputs(arrays, binary_data=sent), outputs=outputs))
 
     cases.check(case, ask)
 
@@ -49,13 +48,18 @@ def test_http_requests_and_answers_may_be_compressed(http, given, wanted):
     assert result.as_numpy("label").tolist() == [0, 2]
 
 
+def test_asyncio_client_reads_what_it_lets_others_compress(server):
+    """It announces all that its HTTP library can read, or could with a newer Python, and reads gzip and deflate."""
+    client = clients.Client("http, asyncio", server)
+    outputs = client.outputs("features", binary_data=False)
+    headers = {"Accept-Encoding": "gzip, deflate, br, zstd"}
+    cases.check("a large picture", lambda *asked: client.ask(*asked, outputs=outputs, headers=dict(headers)))
+    client.close()
+
+
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_grpc_messages_may_be_compressed(rpc, algorithm):
     cases.check("a large picture", lambda *asked: rpc.ask(*asked, compression_algorithm=algorithm))
-
-
-def test_text_that_is_no_utf8_passes_unchanged(client):
-    v2.assert_same(client.ask("same_bytes", BYTES)["y"], BYTES["x"])
 
 
 def test_nan_and_infinities_pass_unchanged(client):
