@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::{self, App};
 use crate::service::repository::ModelControl;
@@ -39,9 +40,9 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
+    http: Port,
+    /// `None` where gRPC is off.
+    grpc: Option<Port>,
     connections: Connections,
     reconciler: Reconciler,
     orders: Receiver<Order>,
@@ -71,11 +72,13 @@ impl Server {
             inference,
             log: _,
         } = config;
-        let wanted = SocketAddr::new(server.address, server.port);
-        let cannot =
-            |error| Error::unavailable(format!("cannot listen on {wanted}")).with_source(error);
-        let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
+        let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
+        let grpc = match server.grpc_port {
+            Some(port) => {
+                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
+            }
+            None => None,
+        };
         let registry = Arc::new(Registry::default());
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
@@ -89,6 +92,19 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
+        let grpc = match grpc {
+            Some(listener) => {
+                let app = grpc::App {
+                    service: service.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    request_timeout: server.request_timeout,
+                };
+                Some(Port::new(listener, grpc::router(app)?)?)
+            }
+            None => None,
+        };
         let router = http::router(
             App {
                 service,
@@ -122,9 +138,8 @@ impl Server {
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            listener,
-            address,
-            router,
+            http: Port::new(http, router)?,
+            grpc,
             connections,
             reconciler,
             orders: taken,
@@ -151,7 +166,12 @@ impl Server {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.http.address
+    }
+
+    /// The address that it listens on for gRPC, unless that is off.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
     }
 
     /// The engines that models may run on.
@@ -167,8 +187,8 @@ impl Server {
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
-            listener,
-            router,
+            http,
+            grpc,
             connections,
             reconciler,
             orders,
@@ -178,7 +198,15 @@ impl Server {
             control,
             ..
         } = self;
-        let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
+        let mut serving = tokio::spawn(async move {
+            let grpc = async {
+                match grpc {
+                    Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            tokio::join!(connections.serve(http.listener, http.router), grpc);
+        });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run(orders))?;
@@ -201,6 +229,32 @@ impl Server {
         sampler.abort();
         unload(registry, chooser_ended).await
     }
+}
+
+/// A listener, and what is served there.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Port {
+    fn new(listener: TcpListener, router: Router) -> Result<Port> {
+        let unknown = |error| Error::internal("a port has no address").with_source(error);
+        let address = listener.local_addr().map_err(unknown)?;
+        Ok(Port {
+            listener,
+            address,
+            router,
+        })
+    }
+}
+
+async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let cannot = |error| {
+        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+    };
+    TcpListener::bind(wanted).await.map_err(cannot)
 }
 
 /// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
@@ -249,7 +303,7 @@ async fn quiet(metrics: &Metrics) {
     let mut ticks = tokio::time::interval(CPU_SAMPLE);
     while since.elapsed() < QUIET {
         ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
+        if metrics.in_flight() > 0 {
             since = Instant::now();
         }
     }

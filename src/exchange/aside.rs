@@ -1,5 +1,8 @@
 //! Work on large bodies, off the async threads' own time, so that probes never wait for it.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 /// What is longer is worked on aside.
 const LARGE_BYTES: usize = 256 << 10;
 
@@ -10,4 +13,10 @@ pub fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     } else {
         work()
     }
+}
+
+/// Drives `work` to its end, every step of it aside.
+pub async fn all_aside<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    poll_fn(|cx| tokio::task::block_in_place(|| work.as_mut().poll(cx))).await
 }

@@ -106,7 +106,11 @@ impl Drop for Exchange {
             self.line.write(&End {
                 status: CLIENT_GONE,
                 code: None,
-                level: if self.probe { Level::DEBUG } else { Level::INFO },
+                level: if self.probe {
+                    Level::DEBUG
+                } else {
+                    Level::INFO
+                },
                 total: counted.elapsed(),
                 inference: None,
                 reason: Some("the client went away"),

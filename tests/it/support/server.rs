@@ -50,6 +50,7 @@ impl Setup {
         let settings = [
             ("server.address", "127.0.0.1"),
             ("server.port", "0"),
+            ("server.grpc_port", "0"),
             ("server.drain_delay_ms", "0"),
             ("inference.threads", "1"),
             ("repository.path", &path),
@@ -179,6 +180,7 @@ impl Setup {
                 measured_again: Duration::ZERO,
             });
         let address = server.address();
+        let grpc_address = server.grpc_address();
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = mpsc::channel();
         runtime.spawn(async move {
@@ -190,6 +192,7 @@ impl Setup {
         });
         TestServer {
             address,
+            grpc_address,
             gate,
             _folder: Some(folder),
             stop: Mutex::new(Some(stop)),
@@ -202,6 +205,7 @@ impl Setup {
 /// A server that runs until it is dropped.
 pub struct TestServer {
     pub address: SocketAddr,
+    pub grpc_address: Option<SocketAddr>,
     pub gate: Arc<Gate>,
     _folder: Option<TempDir>,
     stop: Mutex<Option<oneshot::Sender<Stop>>>,
