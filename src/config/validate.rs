@@ -151,15 +151,11 @@ impl Checker<'_> {
             "a folder or an .onnx file on this machine",
             |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
         );
-        let mode = self.read(
-            "repository.mode",
-            "static or explicit",
-            |text| match text {
-                "static" => Some(RepositoryMode::Static),
-                "explicit" => Some(RepositoryMode::Explicit),
-                _ => None,
-            },
-        );
+        let mode = self.read("repository.mode", "static or explicit", |text| match text {
+            "static" => Some(RepositoryMode::Static),
+            "explicit" => Some(RepositoryMode::Explicit),
+            _ => None,
+        });
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });

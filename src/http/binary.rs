@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::oip::binary::Encoded;
 
 /// Tells where a body's JSON ends and its raw tensors begin.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// Its name as people write it.
 const NAME: &str = "Inference-Header-Content-Length";
 

@@ -174,9 +174,10 @@ async fn run(
             (bytes, true) => cost(0, bytes),
         }
     });
-    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw))
-        .inspect_err(|_| statistics.fail())?;
-    Ok(binary::response(encoded))
+    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw));
+    encoded
+        .map(binary::response)
+        .inspect_err(|_| statistics.fail())
 }
 
 /// The request as it was written.
@@ -200,15 +201,13 @@ async fn read(
     let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
     let json_bytes = json_length.unwrap_or(body.len());
     binary::check_length(json_bytes, body.len())?;
-    let signature = deployment.signature();
+    let (signature, limits) = (deployment.signature(), &app.limits);
     let started = Instant::now();
-    let decoded = aside(
-        cost(json_bytes, body.len() - json_bytes),
-        || match json_length {
-            None => decode(&body, signature, &app.limits),
-            Some(json_bytes) => decode_parts(body, json_bytes, signature, &app.limits),
-        },
-    )?;
+    let cost = cost(json_bytes, body.len() - json_bytes);
+    let decoded = aside(cost, || match json_length {
+        None => decode(&body, signature, limits),
+        Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
+    })?;
     let decoding = started.elapsed();
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));

@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, version 2, over REST: health, metadata and inference in JSON.
+//! The Open Inference Protocol, version 2, over REST: health, metadata and inference.
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// Opens the answer's object and writes all of it up to where the outputs follow.
+/// Opens the answer's object and writes all of it but the outputs.
 pub fn write_answer_head(out: &mut Vec<u8>, answer: &Answer<'_>) {
     out.push(b'{');
     if let Some(ModelRef { name, version }) = answer.model {

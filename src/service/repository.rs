@@ -83,9 +83,7 @@ impl Service {
             index.extend(model.versions.iter().map(|(version, state)| {
                 let (state, reason) = match state {
                     VersionState::Loading => (IndexState::Loading, None),
-                    VersionState::Ready(_) => {
-                        (IndexState::Ready, model.refused_reason(*version))
-                    }
+                    VersionState::Ready(_) => (IndexState::Ready, model.refused_reason(*version)),
                     VersionState::Failed(error) => (IndexState::Unavailable, Some(error.chain())),
                     VersionState::Draining => (IndexState::Unloading, None),
                     VersionState::Unloaded => {
@@ -126,7 +124,9 @@ impl Service {
             Ok(Err(_)) => Err(Error::unavailable("the server is shutting down")),
             Err(_) => Err(Error::new(
                 ErrorKind::DeadlineExceeded,
-                format!("model '{model}': this takes longer than a request may, and goes on; the repository index tells how it ends"),
+                format!(
+                    "model '{model}': this takes longer than a request may, and goes on; the repository index tells how it ends"
+                ),
             )),
         }
     }

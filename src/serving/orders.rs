@@ -82,7 +82,9 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::QueueFull);
         assert_eq!(waiting.try_iter().count(), MOST_WAITING);
         drop(waiting);
-        let refused = orders.give(Action::Unload, "m").expect_err("nobody listens");
+        let refused = orders
+            .give(Action::Unload, "m")
+            .expect_err("nobody listens");
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
     }
 }

@@ -263,8 +263,8 @@ impl Table {
             }
             _ if !self.models.values().any(ModelEntry::is_served) => {
                 Some(match self.models.iter().find_map(unserved) {
-                Some((name, reason)) => format!("no model is served; '{name}': {reason}"),
-                None => "no model is served: the repository is empty".to_owned(),
+                    Some((name, reason)) => format!("no model is served; '{name}': {reason}"),
+                    None => "no model is served: the repository is empty".to_owned(),
                 })
             }
             _ => None,
@@ -275,7 +275,10 @@ impl Table {
 impl ModelEntry {
     /// A version is about to be loaded, unless it serves.
     pub fn begin(&mut self, version: Version) {
-        let state = self.versions.entry(version).or_insert(VersionState::Loading);
+        let state = self
+            .versions
+            .entry(version)
+            .or_insert(VersionState::Loading);
         if state.deployment().is_none() {
             *state = VersionState::Loading;
         }

@@ -317,9 +317,15 @@ impl Metrics {
         let labels = [model, version];
         // A version that never served shows no more than its state.
         for name in STATES {
-            let _ = inner.model_state.remove_label_values(&[model, version, name]);
+            let _ = inner
+                .model_state
+                .remove_label_values(&[model, version, name]);
         }
-        for gauges in [&inner.model_memory, &inner.queue_rows, &inner.queue_capacity] {
+        for gauges in [
+            &inner.model_memory,
+            &inner.queue_rows,
+            &inner.queue_capacity,
+        ] {
             let _ = gauges.remove_label_values(&labels);
         }
         let _ = inner.model_load_duration.remove_label_values(&labels);

@@ -1,10 +1,13 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod bad;
+mod binary;
 mod codec;
 mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod faces;
 mod fuzz;
 mod generated;
 mod headers;
