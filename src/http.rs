@@ -1,6 +1,9 @@
 //! The HTTP faces: the route table, and nothing else.
 
+pub mod binary;
+pub mod body;
 pub mod connections;
+pub mod docs;
 pub mod edge;
 pub mod error;
 pub mod health;
@@ -42,6 +45,9 @@ pub struct App {
 /// Every route, in the order in which they are documented.
 pub const ROUTES: &[Route] = routes! {
     Public GET  "/"                                             home::page,                Server        Nothing        => Page           "What runs here, and where to look";
+    Public GET  "/docs"                                         docs::page,                Server        Nothing        => Page           "This document as a page";
+    Public GET  "/docs/page.css"                                docs::style,               Server        Nothing        => Style          "The page's style";
+    Public GET  "/docs/page.js"                                 docs::script,              Server        Nothing        => Script         "The page's script";
     Public GET  "/openapi.json"                                 openapi::document,         Server        Nothing        => Object         "This document";
 
     Public POST "/predict"                                      infer::predict_default,    Predict       PredictRequest => PredictAnswer  "Predict with the default model";

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use http_body_util::BodyExt;
 
 use super::edge::Inference;
-use super::layers::is_over_limit;
-use super::{App, error};
+use super::{App, binary, body, error};
 use crate::error::{Error, Result};
 use crate::oip::Style;
+use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, ModelRef, encode};
+use crate::oip::response::{Answer, ModelRef};
 use crate::service::Call;
 use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
@@ -109,22 +108,20 @@ pub async fn infer(app: &App, target: Target, face: Face, request: Request) -> R
         rows: 0,
         timing: Timing::default(),
     };
-    let mut response = match run(app, call, face, request, &mut told).await {
-        Ok(body) => error::json_bytes(StatusCode::OK, body),
-        Err(error) => error::response(&error),
-    };
+    let answered = run(app, call, face, request, &mut told).await;
+    let mut response = answered.unwrap_or_else(|error| error::response(&error));
     response.extensions_mut().insert(told);
     response
 }
 
-/// The answer's body; what the log should know goes to `told`.
+/// The answer; what the log should know goes to `told`.
 async fn run(
     app: &App,
     call: Call,
     face: Face,
     request: Request,
     told: &mut Inference,
-) -> Result<Vec<u8>> {
+) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
     let Read {
@@ -135,6 +132,7 @@ async fn run(
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
+    let raw = RawOutputs::of(&decoded);
     let DecodedRequest {
         style,
         id,
@@ -171,11 +169,15 @@ async fn run(
         signature: deployment.signature(),
         outputs: &outputs,
     };
-    let bytes: usize = outputs
-        .iter()
-        .map(|output| output.tensor.data().len())
-        .sum();
-    aside(bytes, || encode(&answer, style, parameters.nan)).inspect_err(|_| statistics.fail())
+    let cost = outputs.iter().map(|output| {
+        match (output.tensor.data().len(), raw.contains(&output.name)) {
+            (bytes, false) => cost(bytes, 0),
+            (bytes, true) => cost(0, bytes),
+        }
+    });
+    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw))
+        .inspect_err(|_| statistics.fail())?;
+    Ok(binary::response(encoded))
 }
 
 /// The request as it was written.
@@ -195,11 +197,19 @@ async fn read(
     body: Body,
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
-    let body = collect(app, body).await?;
+    let json_length = binary::json_length(headers)?;
+    let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
+    let json_bytes = json_length.unwrap_or(body.len());
+    binary::check_length(json_bytes, body.len())?;
     let started = Instant::now();
-    let decoded = aside(body.len(), || {
-        decode(&body, deployment.signature(), &app.limits)
-    })?;
+    let signature = deployment.signature();
+    let decoded = aside(
+        cost(json_bytes, body.len() - json_bytes),
+        || match json_length {
+            None => decode(&body, signature, &app.limits),
+            Some(json_bytes) => decode_parts(body, json_bytes, signature, &app.limits),
+        },
+    )?;
     let decoding = started.elapsed();
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));
@@ -235,22 +245,9 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     }
 }
 
-async fn collect(app: &App, body: Body) -> Result<Bytes> {
-    match body.collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => {
-            let error = error.into_inner();
-            Err(match is_over_limit(&error) {
-                true => Error::too_large(format!(
-                    "the body is larger than the limit of {} bytes",
-                    app.limits.body_bytes
-                )),
-                false => {
-                    Error::invalid("the body could not be read or decompressed").with_source(error)
-                }
-            })
-        }
-    }
+/// What so much data costs to read or write, in bytes of JSON: raw tensors are copied at most.
+fn cost(json_bytes: usize, raw_bytes: usize) -> usize {
+    json_bytes + raw_bytes / 8
 }
 
 /// Runs `work` at once if it is short; else where it keeps no other request waiting.

@@ -54,7 +54,7 @@ fn describe(routes: &[Route], models: &[Arc<Deployment>]) -> Value {
     let mut tags: Vec<Value> = Vec::new();
     for deployment in models {
         let model = models::Model::new(deployment);
-        tags.push(json!({ "name": model.name, "description": model.description() }));
+        tags.push(json!({ "name": model.tag(), "description": model.description() }));
         schemas.extend(model.schemas());
         for route in routes {
             if let Some(path) = model.path(route) {

@@ -118,6 +118,8 @@ pub enum Content {
     Nothing,
     /// A page for people.
     Page,
+    Style,
+    Script,
     /// Prometheus's text.
     Metrics,
     /// A JSON object that is not described further.

@@ -13,6 +13,7 @@ mod values;
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 pub use self::fields::{Text, TextField};
@@ -50,23 +51,26 @@ pub struct WantedOutput {
 /// Accepted are `{"instances": [row, …]}`, `{"inputs": {name: nested}}`, `{"inputs": nested}` and the Open
 /// Inference Protocol's `{"inputs": [{"name", "shape", "datatype", "data"}, …]}`.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<DecodedRequest> {
-    let context = Context {
+    decode_with(body, &Bytes::new(), signature, limits)
+}
+
+/// Reads a request whose JSON has raw tensors behind it, one for each input with `binary_data_size`, in their order.
+pub fn decode_with(
+    json: &[u8],
+    binary: &Bytes,
+    signature: &Signature,
+    limits: &Limits,
+) -> Result<DecodedRequest> {
+    let context = |rewritten| Context {
         signature,
         limits,
-        rewritten: false,
+        rewritten,
+        binary: RefCell::new(binary.clone()),
         failure: RefCell::default(),
     };
-    match parse(body, context) {
-        Err(Failure::Syntax(error)) => match tokens::rewrite(body) {
-            Some(body) => {
-                let context = Context {
-                    signature,
-                    limits,
-                    rewritten: true,
-                    failure: RefCell::default(),
-                };
-                parse(&body, context).map_err(Failure::into_error)
-            }
+    match parse(json, context(false)) {
+        Err(Failure::Syntax(error)) => match tokens::rewrite(json) {
+            Some(json) => parse(&json, context(true)).map_err(Failure::into_error),
             None => Err(Failure::Syntax(error).into_error()),
         },
         other => other.map_err(Failure::into_error),
@@ -106,7 +110,13 @@ fn parse(body: &[u8], context: Context<'_>) -> Result<DecodedRequest, Failure> {
             });
         }
     };
-    fields.into_request().map_err(Failure::Other)
+    let request = fields.into_request().map_err(Failure::Other)?;
+    match context.binary.into_inner().len() {
+        0 => Ok(request),
+        left => Err(Failure::Other(Error::invalid(format!(
+            "the body has {left} bytes more than its JSON and the inputs with 'binary_data_size' need"
+        )))),
+    }
 }
 
 /// What every visitor needs, and where it leaves an error that serde's own could not carry.
@@ -115,6 +125,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// Whether bare NaN tokens were replaced by marked strings.
     pub rewritten: bool,
+    /// What is left of the raw tensors behind the JSON.
+    binary: RefCell<Bytes>,
     failure: RefCell<Option<Error>>,
 }
 
@@ -128,6 +140,19 @@ impl Context<'_> {
 
     fn check<T, E: serde::de::Error>(&self, result: Result<T>) -> Result<T, E> {
         result.map_err(|error| self.fail(error))
+    }
+
+    /// The next so many bytes behind the JSON.
+    fn take_binary(&self, of: &str, size: u64) -> Result<Bytes> {
+        let mut rest = self.binary.borrow_mut();
+        match usize::try_from(size) {
+            Ok(size) if size <= rest.len() => Ok(rest.split_to(size)),
+            _ => Err(Error::invalid(format!(
+                "{of}: parameter 'binary_data_size' is {size}, and the body has {} bytes left behind its JSON and the inputs before; \
+                 the header Inference-Header-Content-Length tells where the JSON ends",
+                rest.len()
+            ))),
+        }
     }
 
     /// The only input, for the forms that name none.

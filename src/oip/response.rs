@@ -38,14 +38,7 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
         .map(|output| output.tensor.data().len())
         .sum();
     let mut out = Vec::with_capacity(256 + 4 * data);
-    out.push(b'{');
-    if let Some(ModelRef { name, version }) = answer.model {
-        write_field(&mut out, "model_name", name);
-        write_field(&mut out, "model_version", version);
-    }
-    if let Some(id) = answer.id {
-        write_field(&mut out, "id", id);
-    }
+    write_answer_head(&mut out, answer);
     match style {
         Style::Rows => write_rows(&mut out, answer, nan)?,
         Style::Columns => write_columns(&mut out, answer, nan),
@@ -53,6 +46,18 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// Opens the answer's object and writes all of it but the outputs.
+pub fn write_answer_head(out: &mut Vec<u8>, answer: &Answer<'_>) {
+    out.push(b'{');
+    if let Some(ModelRef { name, version }) = answer.model {
+        write_field(out, "model_name", name);
+        write_field(out, "model_version", version);
+    }
+    if let Some(id) = answer.id {
+        write_field(out, "id", id);
+    }
 }
 
 /// Writes a field of text, which another field follows.
@@ -172,20 +177,20 @@ fn write_protocol(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) {
 }
 
 /// Writes one tensor object of the Open Inference Protocol, its data flat.
-pub fn write_tensor_object(
-    out: &mut Vec<u8>,
-    NamedTensor { name, tensor }: &NamedTensor,
-    nan: NanForm,
-) {
+pub fn write_tensor_object(out: &mut Vec<u8>, output: &NamedTensor, nan: NanForm) {
+    write_tensor_head(out, output);
+    out.extend_from_slice(b",\"data\":");
+    let count = output.tensor.shape().elements();
+    elements(&output.tensor).write(out, &[count], 0..count, nan);
+    out.push(b'}');
+}
+
+/// Opens a tensor object and writes all of it but the data.
+pub fn write_tensor_head(out: &mut Vec<u8>, NamedTensor { name, tensor }: &NamedTensor) {
     out.extend_from_slice(b"{\"name\":");
     write_text(out, name);
     let (dtype, shape) = (tensor.dtype(), tensor.shape());
-    out.extend_from_slice(
-        format!(",\"datatype\":\"{dtype}\",\"shape\":{shape},\"data\":").as_bytes(),
-    );
-    let count = shape.elements();
-    elements(tensor).write(out, &[count], 0..count, nan);
-    out.push(b'}');
+    out.extend_from_slice(format!(",\"datatype\":\"{dtype}\",\"shape\":{shape}").as_bytes());
 }
 
 /// Writes a whole tensor as lists nested like its shape; as one map for each row where its columns have names.
@@ -246,7 +251,8 @@ fn write_dims<T: WriteJson>(out: &mut Vec<u8>, dims: &[usize], elements: &[T], n
     }
 }
 
-fn write_list<T>(
+/// Writes items between brackets, with commas between them.
+pub fn write_list<T>(
     out: &mut Vec<u8>,
     brackets: &[u8; 2],
     items: impl IntoIterator<Item = T>,

@@ -50,15 +50,21 @@ impl Tensor {
     /// A tensor over bytes as the binary wire has them; fails unless they are exactly what the shape needs.
     pub fn new(dtype: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
         let elements = shape.elements();
-        let fits = match dtype.width() {
-            Some(width) => elements.checked_mul(width) == Some(data.len()),
-            None => count_strings(&data) == Some(elements),
-        };
-        if !fits {
-            return Err(Error::invalid(format!(
-                "{} bytes do not hold the {elements} elements of a {dtype} tensor of shape {shape}",
-                data.len()
-            )));
+        match dtype.width() {
+            Some(width) if elements.checked_mul(width) == Some(data.len()) => {}
+            Some(width) => {
+                let (needed, got) = (elements as u128 * width as u128, data.len());
+                return Err(Error::invalid(format!(
+                    "expected {needed} bytes for {dtype} of shape {shape}, got {got}"
+                )));
+            }
+            None if count_strings(&data) == Some(elements) => {}
+            None => {
+                return Err(Error::invalid(format!(
+                    "expected {elements} elements of {dtype}, each a length of 4 bytes and then so many bytes; the {} bytes are not those",
+                    data.len()
+                )));
+            }
         }
         if dtype == DataType::Bool && data.iter().any(|&byte| byte > 1) {
             return Err(Error::invalid("a BOOL element must be 0 or 1"));

@@ -71,6 +71,11 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// What the model's operations are tagged with: no other tag begins so.
+    pub fn tag(&self) -> String {
+        format!("Model {}", self.name)
+    }
+
     /// The model in a line: its version, and what it takes and gives.
     pub fn description(&self) -> String {
         let list = |specs: &[TensorSpec]| {
@@ -123,8 +128,8 @@ impl<'a> Model<'a> {
         let words: Vec<&str> = what.split_whitespace().collect();
         json!({
             "operationId": format!("{}_{}", words.join("_"), self.name),
-            "tags": [self.name],
-            "summary": format!("{}: {}", route.doc.tag.words().0, self.name),
+            "tags": [self.tag()],
+            "summary": route.doc.tag.words().0,
             "parameters": [reference("parameters", "timeout")],
             "requestBody": { "required": true, "content": { "application/json": media } },
             "responses": operations::responses(route),

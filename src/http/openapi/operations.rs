@@ -142,6 +142,8 @@ fn content(content: Content) -> Value {
     match content {
         Content::Nothing => json!({}),
         Content::Page => json!({ "text/html": text }),
+        Content::Style => json!({ "text/css": text }),
+        Content::Script => json!({ "text/javascript": text }),
         Content::Metrics => json!({ "text/plain": text }),
         Content::InferRequest | Content::InferAnswer => {
             json!({ "application/json": json, "application/octet-stream": raw })

@@ -2,20 +2,19 @@
 
 use std::borrow::Cow;
 
-use serde::de::{IgnoredAny, MapAccess};
+use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use super::fields::{TextField, WholeNumbersField};
+use super::parameters::ParametersSeed;
 use super::values::Value;
 use super::{Context, Text};
 use crate::error::{Error, Result};
 use crate::oip::elements::TensorBuilder;
+use crate::oip::parameters::InputParameters;
 use crate::tensor::dtype::DataType;
-use crate::tensor::shape::{Dims, Shape};
+use crate::tensor::raw::{Described, data_type};
 use crate::tensor::value::NamedTensor;
-
-/// More dimensions than any operator takes.
-const MOST_DIMENSIONS: usize = 64;
 
 /// One tensor of the Open Inference Protocol; its fields come in any order.
 pub struct TensorObject<'c> {
@@ -28,6 +27,7 @@ struct TensorFields<'de, 'c> {
     shape: Option<Vec<i64>>,
     datatype: Option<DataType>,
     data: Option<Data<'de, 'c>>,
+    parameters: Option<InputParameters>,
 }
 
 enum Data<'de, 'c> {
@@ -59,7 +59,7 @@ impl<'c> TensorObject<'c> {
                 }
                 "datatype" => {
                     let name = map.next_value_seed(TextField("'datatype' in 'inputs'"))?;
-                    let datatype = context.check(datatype(&name))?;
+                    let datatype = context.check(data_type(&name))?;
                     fields.datatype.replace(datatype).is_none()
                 }
                 "data" => {
@@ -77,7 +77,10 @@ impl<'c> TensorObject<'c> {
                     };
                     fields.data.replace(data).is_none()
                 }
-                "parameters" => map.next_value::<IgnoredAny>().map(|_| true)?,
+                "parameters" => {
+                    let parameters = map.next_value_seed(ParametersSeed::new(context))?;
+                    fields.parameters.replace(parameters).is_none()
+                }
                 other => {
                     return Err(context.fail(Error::invalid(format!(
                         "unknown key '{other}' in a tensor of 'inputs'; valid keys are 'name', 'shape', 'datatype', 'parameters', 'data'"
@@ -123,26 +126,19 @@ impl<'c> TensorObject<'c> {
             return Err(missing("name", "a tensor of 'inputs'"));
         };
         let of = format!("input '{name}'");
-        let input = context.signature.input(name)?;
+        let spec = context.signature.input(name)?;
         let datatype = fields.datatype.ok_or_else(|| missing("datatype", &of))?;
-        if datatype != input.dtype {
-            return Err(Error::invalid(format!(
-                "{of}: expected datatype {}, got {datatype}",
-                input.dtype
-            )));
-        }
-        let shape = checked_shape(
-            &of,
-            fields
-                .shape
-                .as_deref()
-                .ok_or_else(|| missing("shape", &of))?,
-        )?;
-        let builder = match fields.data {
-            None => return Err(missing("data", &of)),
-            Some(Data::Read(builder)) => builder.named(&input.name),
-            Some(Data::Raw(text)) => {
-                let mut builder = TensorBuilder::new(&input.name, datatype);
+        let dims = fields.shape.ok_or_else(|| missing("shape", &of))?;
+        let described = Described::new(spec, datatype, &dims)?;
+        let limit = context.limits.tensor_elements;
+        let size = fields.parameters.and_then(|read| read.binary_data_size);
+        let builder = match (fields.data, size) {
+            (None, Some(size)) => {
+                return described.raw(context.take_binary(&of, size)?, limit);
+            }
+            (Some(Data::Read(builder)), None) => builder.named(&spec.name),
+            (Some(Data::Raw(text)), None) => {
+                let mut builder = TensorBuilder::new(&spec.name, datatype);
                 let mut json = serde_json::Deserializer::from_str(text.get());
                 let read = builder.read(context, 0, &mut json);
                 read.map_err(|error| {
@@ -153,41 +149,13 @@ impl<'c> TensorObject<'c> {
                 })?;
                 builder
             }
+            (None, None) => return Err(missing("data", &of)),
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "{of}: expected one of 'data' and parameter 'binary_data_size', got both"
+                )));
+            }
         };
-        let limit = context.limits.tensor_elements;
-        if shape.elements() > limit {
-            return Err(Error::too_large(format!(
-                "{of}: shape {shape} has more than {limit} elements"
-            )));
-        }
-        builder.finish_as(shape)
+        builder.finish_as(described.bounded(limit)?.shape().clone())
     }
-}
-
-fn datatype(name: &str) -> Result<DataType> {
-    DataType::from_name(name).ok_or_else(|| {
-        let names: Vec<_> = DataType::ALL.iter().map(|dtype| dtype.name()).collect();
-        Error::invalid(format!(
-            "unknown datatype '{name}'; valid ones are {}",
-            names.join(", ")
-        ))
-    })
-}
-
-fn checked_shape(of: &str, dims: &[i64]) -> Result<Shape> {
-    if dims.len() > MOST_DIMENSIONS {
-        return Err(Error::invalid(format!(
-            "{of}: a shape has at most {MOST_DIMENSIONS} dimensions, got {}",
-            dims.len()
-        )));
-    }
-    let lengths: Result<Vec<usize>, _> = dims.iter().map(|&dim| usize::try_from(dim)).collect();
-    let lengths = lengths.map_err(|_| {
-        Error::invalid(format!(
-            "{of}: a shape has no negative dimensions, got {}",
-            Dims(dims)
-        ))
-    })?;
-    Shape::new(lengths)
-        .map_err(|error| Error::too_large(format!("{of}: {}", error.public_message())))
 }
