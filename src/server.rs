@@ -42,10 +42,10 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 /// A server that is bound and not yet running.
 pub struct Server {
     http: Port,
-    /// Health, metrics and control, where they have an address of their own.
-    admin: Option<Port>,
     /// `None` where gRPC is off.
     grpc: Option<Port>,
+    /// Health, metrics and control, where they have an address of their own.
+    admin: Option<Port>,
     connections: Connections,
     admin_connections: Connections,
     reconciler: Reconciler,
@@ -77,14 +77,14 @@ impl Server {
             log: _,
         } = config;
         let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
-        let admin = match server.admin_address {
-            Some(address) => Some(bind(address, "server.admin_address").await?),
-            None => None,
-        };
         let grpc = match server.grpc_port {
             Some(port) => {
                 Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
             }
+            None => None,
+        };
+        let admin = match server.admin_address {
+            Some(address) => Some(bind(address, "server.admin_address").await?),
             None => None,
         };
         let registry = Arc::new(Registry::default());
@@ -162,8 +162,8 @@ impl Server {
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
             http,
-            admin,
             grpc,
+            admin,
             connections,
             admin_connections,
             reconciler,
@@ -194,14 +194,14 @@ impl Server {
         self.http.address
     }
 
-    /// Where health, metrics and control are, if they have an address of their own.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.address)
-    }
-
     /// The address that it listens on for gRPC, unless that is off.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc.as_ref().map(|port| port.address)
+    }
+
+    /// Where health, metrics and control are, if they have an address of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The engines that models may run on.
@@ -218,8 +218,8 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
             http,
-            admin,
             grpc,
+            admin,
             connections,
             admin_connections,
             reconciler,
@@ -231,15 +231,15 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(async move {
-            let admin = async {
-                match admin {
-                    Some(port) => admin_connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
             let grpc = async {
                 match grpc {
                     Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            let admin = async {
+                match admin {
+                    Some(port) => admin_connections.serve(port.listener, port.router).await,
                     None => {}
                 }
             };

@@ -106,8 +106,8 @@ impl Checker<'_> {
         Some(ServerConfig {
             address: address?,
             port: port?,
-            admin_address: admin_address?,
             grpc_port: grpc_port?,
+            admin_address: admin_address?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
             connections: connections?,

@@ -190,8 +190,8 @@ impl Setup {
         });
         TestServer {
             address,
-            admin,
             grpc_address,
+            admin,
             gate,
             folder: Some(folder),
             stop: Mutex::new(Some(stop)),
@@ -211,9 +211,9 @@ fn put(folder: &Path, path: &str, contents: &[u8]) {
 /// A server that runs until it is dropped.
 pub struct TestServer {
     pub address: SocketAddr,
+    pub grpc_address: Option<SocketAddr>,
     /// Where it is controlled, if not there.
     pub admin: Option<SocketAddr>,
-    pub grpc_address: Option<SocketAddr>,
     pub gate: Arc<Gate>,
     folder: Option<TempDir>,
     stop: Mutex<Option<oneshot::Sender<Stop>>>,
