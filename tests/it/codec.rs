@@ -6,7 +6,7 @@ use bytes::Bytes;
 use onnxd::config::Limits;
 use onnxd::error::{ErrorKind, Result};
 use onnxd::oip::request::{DecodedRequest, decode};
-use onnxd::oip::response::{Answer, encode};
+use onnxd::oip::response::{Answer, ModelRef, encode};
 use onnxd::oip::{NanForm, Style};
 use onnxd::tensor::dtype::DataType;
 use onnxd::tensor::shape::Shape;
@@ -102,8 +102,10 @@ fn as_request(tensor: &Tensor, style: Style) -> String {
         tensor: tensor.clone(),
     }];
     let answer = Answer {
-        model_name: "m",
-        model_version: "1",
+        model: Some(ModelRef {
+            name: "m",
+            version: "1",
+        }),
         id: None,
         signature: &Signature::default(),
         outputs: &outputs,

@@ -1,5 +1,6 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod clouds;
 mod codec;
 mod commands;
 mod drain;
@@ -13,6 +14,7 @@ mod limits;
 mod metadata;
 mod metrics;
 mod not_found;
+mod openapi;
 mod overload;
 mod parity;
 mod process;
@@ -23,4 +25,5 @@ mod styles;
 mod support;
 mod tensors;
 mod tools;
+mod v1;
 mod versions;
