@@ -3,6 +3,7 @@
 //! `library` finds the file, `runtime` opens it once for the process, `zipmap` rewrites what no protocol carries, `known_wrong`
 //! refuses, `model` keeps a model's sessions, `shared` lets all workers run one of them, `convert` is for tensors, `message` for reasons.
 
+mod allocator;
 mod convert;
 mod known_wrong;
 mod library;
