@@ -10,10 +10,11 @@ import requests
 import v2
 from engines import WAYS
 from onnx import TensorProto, helper, numpy_helper
+from polling import wait_until
 from server import BINARY, LIBRARY, Server
 
 MIB = 1 << 20
-WIDTH = 4096
+WIDTH, FLOAT_BYTES = 4096, 4
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 ROWS = ["rows", 4]
 node = helper.make_node
@@ -132,12 +133,14 @@ def test_what_was_loaded_is_given_back(tmp_path):
 
 
 def test_weights_are_in_memory_once_whatever_the_workers(serve):
-    held = {}
-    for workers in (1, 4):
+    def loaded(workers):
         server = serve(heavy(WIDTH), ONNXD_INFERENCE__THREADS=str(workers))
         with ThreadPoolExecutor(8) as pool, requests.Session() as session:
             x = {"x": np.ones((1, 4), np.float32)}
             list(pool.map(lambda _: v2.infer(server, session, "model", x), range(64)))
-        held[workers] = resident(server.process)
-        server.kill()
-    assert held[4] - held[1] < WIDTH * WIDTH * 2, held
+        return server
+
+    most = resident(loaded(1).process) + WIDTH * WIDTH * FLOAT_BYTES // 2
+    several = loaded(4)
+    # While the ways to split the threads are measured there is a second session.
+    wait_until(lambda: resident(several.process) < most, 60, "the weights are there once")
