@@ -1,6 +1,7 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
 mod admin;
+mod clouds;
 mod codec;
 mod commands;
 mod drain;
@@ -16,6 +17,7 @@ mod metadata;
 mod metrics;
 mod model_config;
 mod not_found;
+mod openapi;
 mod overload;
 mod parity;
 mod process;
@@ -27,4 +29,5 @@ mod styles;
 mod support;
 mod tensors;
 mod tools;
+mod v1;
 mod versions;
