@@ -127,6 +127,7 @@ fn start(spin: Duration) -> Arc<Lane> {
             workers: THREADS,
             threads: 1,
         },
+        statistics: Arc::default(),
         queue_rows: 1024,
         metrics: Metrics::new().model("idle", "1"),
         budget: Arc::new(ComputeBudget::new(THREADS, THREADS + 1)),

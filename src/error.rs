@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorKind {
     /// The request is malformed: body, shape, name, data type or parameter.
     InvalidArgument,
+    /// It is not for this caller, or the configuration does not allow it.
+    PermissionDenied,
     /// The model, version or path does not exist.
     NotFound,
     /// The request is over a limit: bytes, elements, depth or rows.
@@ -69,6 +71,11 @@ impl Error {
     /// A malformed request.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Something that is not allowed here.
+    pub fn permission_denied(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::PermissionDenied, message)
     }
 
     /// An unknown model, version or path.

@@ -1,20 +1,27 @@
 //! Everything that any protocol may do, in protocol-neutral types. A face only translates to and from this.
 
 mod classification;
+pub mod metadata;
+pub mod model_config;
 pub mod outputs;
+pub mod repository;
+pub mod statistics;
 pub mod types;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, Summary};
+use repository::ModelControl;
+use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOutput, Summary};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::deployment::Deployment;
 use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
+use crate::serving::statistics::{Counted, Ran};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{InferenceRequest, Outcome};
 use crate::tensor::signature::Signature;
+use crate::tensor::value::{NamedTensor, Tensor};
 
 /// The server's name in metadata.
 pub const NAME: &str = "onnxd";
@@ -27,6 +34,7 @@ pub struct Service {
     registry: Arc<Registry>,
     shutdown: Shutdown,
     settings: ServiceSettings,
+    control: Option<ModelControl>,
     started: Instant,
 }
 
@@ -46,7 +54,16 @@ impl Service {
             registry,
             shutdown,
             settings,
+            control: None,
             started: Instant::now(),
+        }
+    }
+
+    /// The same service, whose models can be loaded and unloaded.
+    pub fn with_control(self, control: ModelControl) -> Self {
+        Self {
+            control: Some(control),
+            ..self
         }
     }
 
@@ -54,9 +71,11 @@ impl Service {
     pub fn call(&self, target: &Target) -> Result<Call> {
         let deployment = self.registry.resolve(target)?;
         let counted = deployment.metrics.request();
+        let statistics = deployment.facts.statistics.request();
         Ok(Call {
             deployment,
             counted,
+            statistics,
             started: Instant::now(),
             longest: self.settings.request_timeout,
         })
@@ -117,8 +136,13 @@ impl Service {
             models.extend(model.versions.iter().map(|(version, state)| {
                 let (reason, engine) = match state {
                     VersionState::Failed(error) => (Some(error.chain()), None),
-                    VersionState::Ready(deployment) => (None, Some(engine_status(deployment))),
-                    VersionState::Loading => (None, None),
+                    VersionState::Ready(deployment) => (
+                        model.refused_reason(*version),
+                        Some(engine_status(deployment)),
+                    ),
+                    VersionState::Loading | VersionState::Draining | VersionState::Unloaded => {
+                        (None, None)
+                    }
                 };
                 let status = status(Some(version.to_string()), state.name(), reason);
                 ModelStatus { engine, ..status }
@@ -141,6 +165,7 @@ impl Service {
 pub struct Call {
     deployment: Arc<Deployment>,
     counted: InferenceRequest,
+    statistics: Counted,
     started: Instant,
     longest: Duration,
 }
@@ -167,13 +192,14 @@ impl Call {
         let Call {
             deployment,
             counted,
+            statistics,
             started,
             longest,
         } = self;
         let timeout = request
             .timeout
             .map_or(longest, |timeout| timeout.min(longest));
-        let result = run(&deployment, request, started + timeout).await;
+        let result = run(&deployment, request, started + timeout, statistics).await;
         counted.finish(match &result {
             Ok(_) => Outcome::Ok,
             Err(error) => outcome(error.kind()),
@@ -186,27 +212,52 @@ async fn run(
     deployment: &Deployment,
     request: InferRequest,
     deadline: Instant,
+    mut statistics: Counted,
 ) -> Result<InferResponse> {
     let InferRequest {
         inputs,
         outputs: wanted,
         timeout: _,
+        decoding,
     } = request;
+    let checking = Instant::now();
+    statistics.decoded(decoding);
     outputs::check(&wanted, deployment.signature())?;
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
+    let compute_input = decoding + checking.elapsed();
     let completed = deployment.run(inputs, deadline).await?;
-    let mut outputs = deployment.signature().named_outputs(completed.outputs);
-    outputs::select(&mut outputs, &wanted);
-    let class_names = deployment.class_names(&outputs);
-    let labels = |output: &str, classes| deployment.labels(output, classes);
-    outputs::classify(&mut outputs, &wanted, deployment.signature(), &labels)?;
+    statistics.ran(Ran {
+        rows: completed.rows,
+        queue: completed.timing.queue,
+        compute_input,
+        compute_infer: completed.timing.compute,
+        ended: Instant::now(),
+    });
+    let (outputs, class_names) =
+        convert(deployment, completed.outputs, &wanted).inspect_err(|_| statistics.fail())?;
     Ok(InferResponse {
         outputs,
         class_names,
         rows,
         timing: completed.timing,
+        statistics,
     })
+}
+
+/// The outputs that are wanted, as they are wanted, and the names of the classes among them.
+fn convert(
+    deployment: &Deployment,
+    outputs: Vec<Tensor>,
+    wanted: &[RequestedOutput],
+) -> Result<(Vec<NamedTensor>, Option<NamedTensor>)> {
+    let signature = deployment.signature();
+    let mut outputs = signature.named_outputs(outputs);
+    outputs::select(&mut outputs, wanted);
+    let class_names = deployment.class_names(&outputs);
+    let labels = |output: &str, classes| deployment.labels(output, classes);
+    outputs::classify(&mut outputs, wanted, signature, &labels)?;
+    Ok((outputs, class_names))
 }
 
 fn engine_status(deployment: &Deployment) -> EngineStatus {
@@ -220,7 +271,10 @@ fn engine_status(deployment: &Deployment) -> EngineStatus {
 
 fn outcome(kind: ErrorKind) -> Outcome {
     match kind {
-        ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::TooLarge => Outcome::Invalid,
+        ErrorKind::InvalidArgument
+        | ErrorKind::PermissionDenied
+        | ErrorKind::NotFound
+        | ErrorKind::TooLarge => Outcome::Invalid,
         ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
         ErrorKind::DeadlineExceeded => Outcome::Expired,
         ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,

@@ -64,6 +64,11 @@ pub const KEYS: &[Key] = &[
         )
     },
     key(
+        "server.admin_address",
+        "",
+        "`ip:port` for health, metrics and model control, which are then not on the HTTP port, but for health; none is one port for all",
+    ),
+    key(
         "server.drain_delay_ms",
         "5000",
         "after SIGTERM, milliseconds to go on serving new requests while endpoints are removed",
@@ -89,6 +94,26 @@ pub const KEYS: &[Key] = &[
             "a further path that answers like `/predict`",
         )
     },
+    key(
+        "server.header_timeout_ms",
+        "10000",
+        "milliseconds for the head of a request, from its first byte on",
+    ),
+    key(
+        "server.body_timeout_ms",
+        "30000",
+        "milliseconds for the whole body of a request, and for a client that takes no more of its answer",
+    ),
+    key(
+        "server.idle_timeout_ms",
+        "620000",
+        "milliseconds that a connection may stay open without a request; keep it longer than what is in front does",
+    ),
+    key(
+        "server.max_connections",
+        "10000",
+        "most open connections over all ports; beyond them those without a request for the longest time are closed",
+    ),
     key(
         "server.cors_origins",
         "",
@@ -118,6 +143,11 @@ pub const KEYS: &[Key] = &[
             "model repository: a folder of models, or one `.onnx` file",
         )
     },
+    key(
+        "repository.mode",
+        "static",
+        "`static` loads the models at start; `explicit` does too, and lets clients load, reload and unload them",
+    ),
     key(
         "repository.require_all",
         "true",

@@ -12,6 +12,8 @@ use super::*;
 
 /// The most inference threads that can be asked for: far beyond any machine, so that a slip of the hand is caught.
 const MOST_THREADS: usize = 1024;
+/// The most connections that can be asked for: more than a process may ever have descriptors.
+const MOST_CONNECTIONS: usize = 1 << 20;
 /// serde_json itself stops at 128 levels, of which the request's own objects take some.
 const DEEPEST_JSON: usize = 100;
 
@@ -80,8 +82,17 @@ impl Checker<'_> {
             "a port from 0 to 65535, or off",
             |text| (text == "off" || text.parse::<u16>().is_ok()).then_some(()),
         );
+        let admin_address = self.read(
+            "server.admin_address",
+            "an IP address and a port such as 127.0.0.1:9000",
+            |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            },
+        );
         let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
         let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
+        let connections = self.connections();
         let health_route = self.route("server.health_route");
         let predict_route = self.route("server.predict_route");
         let cors_origins = self.read(
@@ -92,11 +103,26 @@ impl Checker<'_> {
         Some(ServerConfig {
             address: address?,
             port: port?,
+            admin_address: admin_address?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
+            connections: connections?,
             health_route: health_route?,
             predict_route: predict_route?,
             cors_origins: cors_origins?,
+        })
+    }
+
+    fn connections(&mut self) -> Option<ConnectionLimits> {
+        let header_timeout = self.milliseconds("server.header_timeout_ms", 1);
+        let body_timeout = self.milliseconds("server.body_timeout_ms", 1);
+        let idle_timeout = self.milliseconds("server.idle_timeout_ms", 1);
+        let max_connections = self.number("server.max_connections", 1, MOST_CONNECTIONS);
+        Some(ConnectionLimits {
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
+            max_connections: max_connections?,
         })
     }
 
@@ -121,11 +147,17 @@ impl Checker<'_> {
             "a folder or an .onnx file on this machine",
             |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
         );
+        let mode = self.read("repository.mode", "static or explicit", |text| match text {
+            "static" => Some(RepositoryMode::Static),
+            "explicit" => Some(RepositoryMode::Explicit),
+            _ => None,
+        });
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });
         Some(RepositoryConfig {
             path: path?,
+            mode: mode?,
             require_all: require_all?,
         })
     }

@@ -1,50 +1,91 @@
-//! Accepts connections and serves HTTP/1.1 on each, until the server stops accepting and the last one is done.
+//! Accepts connections on every port and serves HTTP/1.1 and HTTP/2 on each, until the server stops accepting and the
+//! last one is done. The limits hold over all ports together.
 
+mod activity;
+mod conversation;
+mod service;
+mod stream;
+
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use self::activity::{Activity, Farewell};
+use crate::config::ConnectionLimits;
 use crate::shutdown::{Phase, Shutdown};
 
-/// How long to wait before accepting again when the system has no room for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection that has sent nothing yet may do so once the server is closing.
-const FIRST_BYTES: Duration = Duration::from_millis(100);
+/// How long to wait before accepting again when the system has no room for another connection, or before asking more
+/// connections to leave.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
+/// At the cap this part of all connections is asked to leave at once, so that they are seldom searched.
+const LEAVING_PART: usize = 100;
 
-/// Serves until [`Phase::Closing`]; returns when every connection has ended. Idle connections are closed at once,
-/// busy ones after their answer.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) {
-    // Every connection holds a clone of the sender, so the channel ends with the last one.
-    let (alive, mut all_ended) = mpsc::channel::<()>(1);
-    let connections = Connections {
-        router,
-        shutdown,
-        alive,
-    };
-    let mut closing = pin!(connections.shutdown.reached(Phase::Closing));
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => connections.take(accepted).await,
-            () = &mut closing => break,
-        }
-    }
-    // What the system had accepted for us by then is served as well.
-    while let Some(accepted @ Ok(_)) = accept_waiting(&listener).await {
-        connections.take(accepted).await;
-    }
-    drop(listener);
-    drop(connections.alive);
-    all_ended.recv().await;
+/// The connections of all ports. Cloning is cheap.
+#[derive(Clone)]
+pub struct Connections {
+    shared: Arc<Shared>,
 }
 
-type Accepted = io::Result<(TcpStream, std::net::SocketAddr)>;
+struct Shared {
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+    room: Arc<Semaphore>,
+    open: Mutex<HashMap<u64, Arc<Activity>>>,
+    next_id: AtomicU64,
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+impl Connections {
+    /// No connections yet, on no port.
+    pub fn new(limits: ConnectionLimits, shutdown: Shutdown) -> Connections {
+        let shared = Shared {
+            limits,
+            shutdown,
+            room: Arc::new(Semaphore::new(limits.max_connections)),
+            open: Mutex::default(),
+            next_id: AtomicU64::new(0),
+        };
+        Connections {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Serves until [`Phase::Closing`]; returns when every connection of this port has ended. Idle connections are
+    /// closed at once, busy ones after their answer.
+    pub async fn serve(&self, listener: TcpListener, router: Router) {
+        // Every connection holds a clone of the sender, so the channel ends with the last one.
+        let (alive, mut all_ended) = mpsc::channel::<()>(1);
+        let port = Port {
+            connections: self.shared.clone(),
+            router,
+            alive,
+        };
+        let mut closing = pin!(self.shared.shutdown.reached(Phase::Closing));
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => port.take(accepted).await,
+                () = &mut closing => break,
+            }
+        }
+        // What the system had accepted for us by then is served as well.
+        while let Some(accepted @ Ok(_)) = accept_waiting(&listener).await {
+            port.take(accepted).await;
+        }
+        drop(listener);
+        drop(port);
+        self.shared.ask_all_to_leave();
+        all_ended.recv().await;
+    }
+}
 
 /// The next connection that is already there. Without tokio's budget, which would end a long backlog early.
 async fn accept_waiting(listener: &TcpListener) -> Option<Accepted> {
@@ -58,35 +99,105 @@ async fn accept_waiting(listener: &TcpListener) -> Option<Accepted> {
     .await
 }
 
-/// What every connection needs.
-struct Connections {
+/// What the connections of one port need.
+struct Port {
+    connections: Arc<Shared>,
     router: Router,
-    shutdown: Shutdown,
     alive: mpsc::Sender<()>,
 }
 
-impl Connections {
+impl Port {
     async fn take(&self, accepted: Accepted) {
         match accepted {
-            Ok((stream, _)) => self.spawn(stream),
+            Ok((stream, _)) => {
+                let room = self.connections.room().await;
+                self.spawn(stream, room);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(reason = error.to_string(), "cannot accept connections");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                // Most likely there are no descriptors left, which idle connections can give back.
+                self.connections.ask_idle_to_leave();
+                tokio::time::sleep(ROOM_PAUSE).await;
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream) {
-        let (router, shutdown, alive) = (
-            self.router.clone(),
-            self.shutdown.clone(),
-            self.alive.clone(),
-        );
+    fn spawn(&self, stream: TcpStream, room: OwnedSemaphorePermit) {
+        let (router, alive) = (self.router.clone(), self.alive.clone());
+        let open = self.connections.clone().open();
         tokio::spawn(async move {
-            converse(stream, router, shutdown).await;
-            drop(alive);
+            conversation::converse(stream, router, &open.activity, &open.connections.limits).await;
+            drop((open, room, alive));
         });
+    }
+}
+
+impl Shared {
+    /// Waits until there is room for one more. Where there is none, those that have been without a request for the
+    /// longest time make room.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        loop {
+            let room = self.room.clone();
+            if let Ok(room) = room.clone().try_acquire_owned() {
+                return room;
+            }
+            self.ask_idle_to_leave();
+            tokio::select! {
+                Ok(room) = room.acquire_owned() => return room,
+                () = tokio::time::sleep(ROOM_PAUSE) => {}
+            }
+        }
+    }
+
+    fn open(self: Arc<Shared>) -> Open {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity::default());
+        self.lock().insert(id, activity.clone());
+        Open {
+            connections: self,
+            id,
+            activity,
+        }
+    }
+
+    fn ask_idle_to_leave(&self) {
+        let open = self.lock();
+        let mut idle: Vec<_> = open
+            .values()
+            .filter_map(|activity| Some((activity.idle_since()?, activity)))
+            .collect();
+        let count = open.len().div_ceil(LEAVING_PART).min(idle.len());
+        if count == 0 {
+            return;
+        }
+        idle.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
+        for (_, activity) in &idle[..count] {
+            activity.ask_to_leave(Farewell::Room);
+        }
+    }
+
+    fn ask_all_to_leave(&self) {
+        for activity in self.lock().values() {
+            activity.ask_to_leave(Farewell::Closing);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place among the open ones.
+struct Open {
+    connections: Arc<Shared>,
+    id: u64,
+    activity: Arc<Activity>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.id);
     }
 }
 
@@ -97,41 +208,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset
     )
-}
-
-async fn converse(stream: TcpStream, router: Router, shutdown: Shutdown) {
-    // Answers are written whole; waiting to fill a packet would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(reason = error.to_string(), "cannot set TCP_NODELAY");
-    }
-    // hyper closes a connection that has read nothing as soon as it is to shut down, and a request may be waiting
-    // unread on a fresh one.
-    tokio::select! {
-        _ = stream.readable() => {}
-        () = closed_for(&shutdown, FIRST_BYTES) => return,
-    }
-    let service = TowerToHyperService::new(router);
-    // hyper's header timeout also runs while a kept-alive connection idles, which balancers do for minutes.
-    let mut connection = pin!(
-        http1::Builder::new()
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = shutdown.reached(Phase::Closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(reason = error.to_string(), "connection ended early");
-    }
-}
-
-/// Waits until the server has been closing for this long.
-async fn closed_for(shutdown: &Shutdown, time: Duration) {
-    shutdown.reached(Phase::Closing).await;
-    tokio::time::sleep(time).await;
 }

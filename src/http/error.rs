@@ -15,6 +15,7 @@ pub struct Failure(pub String);
 pub fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+        ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::QueueFull => StatusCode::TOO_MANY_REQUESTS,
@@ -99,7 +100,7 @@ fn message(status: StatusCode, body_limit: usize) -> String {
             format!("the body is larger than the limit of {body_limit} bytes")
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            "unknown Content-Encoding; valid ones are gzip, deflate and identity".to_owned()
+            "unknown Content-Encoding; valid ones are gzip, deflate, zstd and identity".to_owned()
         }
         StatusCode::GATEWAY_TIMEOUT => "the request took longer than the server allows".to_owned(),
         StatusCode::BAD_REQUEST => "the request's path is not valid".to_owned(),

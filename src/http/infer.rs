@@ -1,7 +1,7 @@
 //! Inference over HTTP: reads a body, runs it, writes the answer in the style of the request.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -124,7 +124,11 @@ async fn run(
 ) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
-    let (decoded, timeout) = match read(app, &deployment, face, &parts.headers, body).await {
+    let Read {
+        decoded,
+        timeout,
+        decoding,
+    } = match read(app, &deployment, face, &parts.headers, body).await {
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
@@ -141,6 +145,7 @@ async fn run(
             inputs,
             outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
+            decoding,
         })
         .await?;
     let InferResponse {
@@ -148,6 +153,7 @@ async fn run(
         class_names,
         rows,
         timing,
+        mut statistics,
     } = response;
     (told.rows, told.timing) = (rows, timing);
     if face == Face::Predict {
@@ -169,23 +175,33 @@ async fn run(
             (bytes, true) => cost(0, bytes),
         }
     });
-    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw))?;
+    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw))
+        .inspect_err(|_| statistics.fail())?;
     Ok(binary::response(encoded))
 }
 
-/// The request as it was written, and how long its client waits.
+/// The request as it was written.
+struct Read {
+    decoded: DecodedRequest,
+    /// How long its client waits.
+    timeout: Option<Duration>,
+    /// How long decoding took, once all of it was there.
+    decoding: Duration,
+}
+
 async fn read(
     app: &App,
     deployment: &Deployment,
     face: Face,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(DecodedRequest, Option<Duration>)> {
+) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let json_length = binary::json_length(headers)?;
     let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
     let json_bytes = json_length.unwrap_or(body.len());
     binary::check_length(json_bytes, body.len())?;
+    let started = Instant::now();
     let signature = deployment.signature();
     let decoded = aside(
         cost(json_bytes, body.len() - json_bytes),
@@ -194,6 +210,7 @@ async fn read(
             Some(json_bytes) => decode_parts(body, json_bytes, signature, &app.limits),
         },
     )?;
+    let decoding = started.elapsed();
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));
     }
@@ -203,7 +220,11 @@ async fn read(
         .into_iter()
         .chain(header_timeout)
         .min();
-    Ok((decoded, timeout))
+    Ok(Read {
+        decoded,
+        timeout,
+        decoding,
+    })
 }
 
 fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {

@@ -7,6 +7,7 @@ use crate::oip::parameters::OutputParameters;
 use crate::oip::request::WantedOutput;
 use crate::serving::agreement::verdict::Finding;
 use crate::serving::lane::{Split, Timing};
+use crate::serving::statistics::Counted;
 use crate::tensor::value::NamedTensor;
 
 /// An inference request, not yet checked against the model.
@@ -17,6 +18,8 @@ pub struct InferRequest {
     pub outputs: Vec<RequestedOutput>,
     /// How long the client waits, where it says so.
     pub timeout: Option<Duration>,
+    /// How long it took to read the request once all of it was there.
+    pub decoding: Duration,
 }
 
 /// An output that a request asks for.
@@ -43,6 +46,8 @@ pub struct InferResponse {
     pub class_names: Option<NamedTensor>,
     pub rows: usize,
     pub timing: Timing,
+    /// To be dropped once the answer is written, which belongs to the request's time; see [`Counted::fail`].
+    pub statistics: Counted,
 }
 
 /// The state of the server.

@@ -9,12 +9,15 @@ use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
 use super::class_names::ClassNames;
 use super::lane::{Completed, Lane, LaneConfig, Split};
+use super::loading::Wanted;
+use super::statistics::Statistics;
 use super::trial::Trial;
 use super::usage::Usage;
 use crate::config::EngineRules;
 use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
-use crate::repository::{ModelFiles, Version};
+use crate::repository::Version;
+use crate::repository::manifest::{Labels, VersionPolicy};
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::NamedTensor;
@@ -44,6 +47,11 @@ pub struct Facts {
     pub path: PathBuf,
     pub rules: EngineRules,
     pub verdict: Verdict,
+    /// Which versions of the model are served.
+    pub versions: VersionPolicy,
+    /// What it has done, on whichever engine.
+    pub statistics: Arc<Statistics>,
+    labels: Option<Labels>,
     signature: Signature,
     queue_rows: usize,
     class_names: Option<ClassNames>,
@@ -60,6 +68,13 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 impl Facts {
+    /// The file with the names of an output's classes, where there is one.
+    pub fn label_file(&self, output: &str) -> Option<&str> {
+        let labels = self.labels.as_ref();
+        let labels = labels.filter(|labels| labels.output == output);
+        labels.map(|labels| labels.file.as_str())
+    }
+
     /// Whether another file is in the place of the one that was loaded.
     pub fn is_changed(&self) -> bool {
         stamp(&self.path) != self.stamp
@@ -104,11 +119,16 @@ impl Deployment {
     /// here.
     pub fn load(
         machinery: &Machinery,
-        model: &str,
-        version: Version,
-        files: &ModelFiles,
+        wanted: &Wanted,
         found: Option<Verdict>,
     ) -> Result<Deployment> {
+        let Wanted {
+            model,
+            version,
+            files,
+            statistics,
+        } = wanted;
+        let version = *version;
         let started = Instant::now();
         let path = files
             .versions
@@ -140,7 +160,7 @@ impl Deployment {
             took: started.elapsed(),
         };
         let facts = Facts {
-            model: model.to_owned(),
+            model: model.clone(),
             version: version.to_string(),
             path: path.clone(),
             class_names: ClassNames::new(files, running.model.signature())?,
@@ -150,6 +170,9 @@ impl Deployment {
                 .queue_rows
                 .map_or(machinery.queue_rows, Into::into),
             bytes: source.bytes.len(),
+            versions: files.manifest.versions.clone(),
+            labels: files.manifest.labels.clone(),
+            statistics: statistics.clone(),
             stamp,
             rules,
             verdict,
@@ -173,6 +196,7 @@ impl Deployment {
             split,
             queue_rows: facts.queue_rows,
             metrics: metrics.clone(),
+            statistics: facts.statistics.clone(),
             budget: machinery.budget.clone(),
         })?;
         let loaded = Loaded {
@@ -200,6 +224,12 @@ impl Deployment {
     /// The model as the engine runs it.
     pub fn model(&self) -> &Arc<dyn Model> {
         self.lane.model()
+    }
+
+    /// The most rows that one request may have, where its first dimension stands for rows.
+    pub fn max_batch_rows(&self) -> Option<usize> {
+        let has_rows = self.signature().has_rows() && self.facts.verdict.joins.is_ok();
+        has_rows.then_some(self.facts.queue_rows)
     }
 
     /// Runs one request.

@@ -15,6 +15,7 @@ use tracing::Span;
 use super::batcher::{Batcher, Queued, Refused, is_useful};
 use super::budget::ComputeBudget;
 use super::pace::{Pace, Size};
+use super::statistics::Statistics;
 use crate::engine::{Model, STACK_BYTES, Session};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::telemetry::metrics::ModelMetrics;
@@ -48,6 +49,7 @@ pub struct LaneConfig {
     pub split: Split,
     pub queue_rows: usize,
     pub metrics: ModelMetrics,
+    pub statistics: Arc<Statistics>,
     pub budget: Arc<ComputeBudget>,
 }
 
@@ -55,6 +57,8 @@ pub struct LaneConfig {
 #[derive(Debug)]
 pub struct Completed {
     pub outputs: Vec<Tensor>,
+    /// As the queue counted them.
+    pub rows: usize,
     pub timing: Timing,
 }
 
@@ -94,6 +98,7 @@ struct Shared {
     split: Split,
     queue_rows: usize,
     metrics: ModelMetrics,
+    statistics: Arc<Statistics>,
     budget: Arc<ComputeBudget>,
     /// Sessions that nobody uses now. Permits bound how many there ever are.
     sessions: Mutex<Vec<Box<dyn Session>>>,
@@ -123,6 +128,7 @@ impl Lane {
             split,
             queue_rows,
             metrics,
+            statistics,
             budget,
         } = config;
         metrics.set_queue_capacity(queue_rows);
@@ -137,6 +143,7 @@ impl Lane {
             split,
             queue_rows,
             metrics,
+            statistics,
             budget,
             sessions: Mutex::default(),
             pace: Pace::default(),
@@ -353,7 +360,12 @@ impl Shared {
         // A run that failed tells nothing of how long one takes.
         result.map(|outputs| {
             self.pace.learn(timing.compute, size(inputs));
-            Completed { outputs, timing }
+            self.statistics.ran(inputs.rows(), timing.compute);
+            Completed {
+                outputs,
+                rows: inputs.rows(),
+                timing,
+            }
         })
     }
 

@@ -1,6 +1,5 @@
 //! The map that requests look their model up in, swapped whole so that no request ever waits for a change.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +27,8 @@ pub struct Table {
     /// What `/predict` means, where that is settled.
     pub default_model: Option<String>,
     pub scan: Scan,
+    /// Whether every load that the start began has ended; what is loaded later does not make the server unready.
+    pub is_settled: bool,
 }
 
 /// How far finding the models has come.
@@ -48,6 +49,10 @@ pub struct ModelEntry {
     pub default_version: Option<Version>,
     /// What is wrong with the model as a whole.
     pub problem: Option<String>,
+    /// Why what lies in the repository now did not take the place of a version, which goes on as it was.
+    pub refused: BTreeMap<Version, Arc<Error>>,
+    /// Whether readiness may depend on it: it was there at the start, and nobody has unloaded it.
+    pub is_required: bool,
 }
 
 /// The state of one version.
@@ -56,6 +61,10 @@ pub enum VersionState {
     Loading,
     Ready(Arc<Deployment>),
     Failed(Arc<Error>),
+    /// It takes no more requests; those that it has are finished.
+    Draining,
+    /// Nobody wants it now.
+    Unloaded,
 }
 
 impl VersionState {
@@ -65,7 +74,35 @@ impl VersionState {
             VersionState::Loading => "loading",
             VersionState::Ready(_) => "ready",
             VersionState::Failed(_) => "failed",
+            VersionState::Draining => "draining",
+            VersionState::Unloaded => "unloaded",
         }
+    }
+
+    /// What serves, if anything does.
+    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
+        match self {
+            VersionState::Ready(deployment) => Some(deployment),
+            VersionState::Loading
+            | VersionState::Failed(_)
+            | VersionState::Draining
+            | VersionState::Unloaded => None,
+        }
+    }
+
+    /// Why it does not serve as it should, if it was tried.
+    fn failure(&self) -> Option<&Error> {
+        match self {
+            VersionState::Failed(error) => Some(error),
+            VersionState::Loading
+            | VersionState::Ready(_)
+            | VersionState::Draining
+            | VersionState::Unloaded => None,
+        }
+    }
+
+    fn is_unloaded(&self) -> bool {
+        matches!(self, VersionState::Draining | VersionState::Unloaded)
     }
 }
 
@@ -76,19 +113,40 @@ pub struct Target {
     pub version: Option<String>,
 }
 
+impl Target {
+    /// A model's default version.
+    pub fn model(name: impl Into<String>) -> Target {
+        Target {
+            model: Some(name.into()),
+            version: None,
+        }
+    }
+
+    /// One version of a model.
+    pub fn version(model: impl Into<String>, version: impl Into<String>) -> Target {
+        Target {
+            model: Some(model.into()),
+            version: Some(version.into()),
+        }
+    }
+}
+
 impl Registry {
     /// The models now.
     pub fn table(&self) -> Arc<Table> {
         self.table.load_full()
     }
 
-    /// Changes the models; requests see all of the change or none.
-    pub fn update(&self, change: impl Fn(&mut Table)) {
+    /// Changes the models; requests see all of the change or none. The change may be made more than once, each time
+    /// from the start.
+    pub fn update<T>(&self, mut change: impl FnMut(&mut Table) -> T) -> T {
+        let mut told = None;
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
-            change(&mut table);
+            told = Some(change(&mut table));
             table
         });
+        told.expect("a change is made at least once")
     }
 
     /// Every version that takes traffic.
@@ -111,19 +169,18 @@ impl Registry {
     /// Puts one deployment in another's place, unless that has gone meanwhile.
     pub fn replace(&self, old: &Arc<Deployment>, new: Arc<Deployment>) -> bool {
         let is_old = |state: &VersionState| matches!(state, VersionState::Ready(ready) if Arc::ptr_eq(ready, old));
-        let replaced = Cell::new(false);
         self.update(|table| {
             let versions = table.models.get_mut(&old.facts.model);
-            let states = versions
+            let mut states = versions
                 .into_iter()
                 .flat_map(|model| model.versions.values_mut());
-            replaced.set(false);
-            for state in states.filter(|state| is_old(state)) {
+            let state = states.find(|state| is_old(state));
+            let is_there = state.is_some();
+            if let Some(state) = state {
                 *state = VersionState::Ready(new.clone());
-                replaced.set(true);
             }
-        });
-        replaced.get()
+            is_there
+        })
     }
 
     /// Finds the version that a request means.
@@ -196,36 +253,76 @@ impl Table {
                 .0;
             Some(format!("model '{name}' version {version} is being loaded"))
         });
-        if loading.is_some() {
+        if loading.is_some() && !self.is_settled {
             return loading;
         }
-        let unserved = self
-            .models
-            .iter()
-            .find_map(|(name, model)| Some((name, model.unserved_reason()?)));
-        match unserved {
+        let mut required = self.models.iter().filter(|(_, model)| model.is_required);
+        match required.find_map(unserved) {
             Some((name, reason)) if require_all => {
                 Some(format!("model '{name}' is not served: {reason}"))
             }
-            _ if !self.models.values().any(ModelEntry::is_served) => Some(match unserved {
-                Some((name, reason)) => format!("no model is served; '{name}': {reason}"),
-                None => "no model is served: the repository is empty".to_owned(),
-            }),
+            _ if !self.models.values().any(ModelEntry::is_served) => {
+                Some(match self.models.iter().find_map(unserved) {
+                    Some((name, reason)) => format!("no model is served; '{name}': {reason}"),
+                    None => "no model is served: the repository is empty".to_owned(),
+                })
+            }
             _ => None,
         }
     }
 }
 
 impl ModelEntry {
+    /// A version is about to be loaded, unless it serves.
+    pub fn begin(&mut self, version: Version) {
+        let state = self
+            .versions
+            .entry(version)
+            .or_insert(VersionState::Loading);
+        if state.deployment().is_none() {
+            *state = VersionState::Loading;
+        }
+    }
+
+    /// A version has proven itself.
+    pub fn serve(&mut self, version: Version, deployment: Arc<Deployment>) {
+        self.problem = None;
+        self.refused.remove(&version);
+        self.versions
+            .insert(version, VersionState::Ready(deployment));
+    }
+
+    /// What the repository has of a version cannot be served. If the version serves, it goes on as it was.
+    pub fn refuse(&mut self, version: Version, error: Arc<Error>) {
+        match self.versions.get(&version) {
+            Some(VersionState::Ready(_)) => self.refused.insert(version, error).is_some(),
+            _ => {
+                let failed = VersionState::Failed(error);
+                self.versions.insert(version, failed).is_some()
+            }
+        };
+    }
+
+    /// Nobody wants the model now.
+    pub fn unload(&mut self) {
+        self.is_required = false;
+        self.refused.clear();
+        for state in self.versions.values_mut() {
+            *state = match state {
+                VersionState::Ready(_) | VersionState::Draining => VersionState::Draining,
+                VersionState::Loading | VersionState::Failed(_) | VersionState::Unloaded => {
+                    VersionState::Unloaded
+                }
+            };
+        }
+    }
+
     /// The versions that take traffic, newest first.
     pub fn served(&self) -> impl Iterator<Item = (Version, &Arc<Deployment>)> {
         self.versions
             .iter()
             .rev()
-            .filter_map(|(version, state)| match state {
-                VersionState::Ready(deployment) => Some((*version, deployment)),
-                VersionState::Loading | VersionState::Failed(_) => None,
-            })
+            .filter_map(|(version, state)| Some((*version, state.deployment()?)))
     }
 
     /// Whether a request that names no version is answered.
@@ -249,11 +346,23 @@ impl ModelEntry {
     /// Why the version that a request means which names none does not serve, if it was tried.
     fn default_failure(&self) -> Option<(Version, &Error)> {
         let failures = self.versions.iter().rev();
-        let mut failures = failures.filter_map(|(version, state)| match state {
-            VersionState::Failed(error) => Some((*version, error.as_ref())),
-            VersionState::Loading | VersionState::Ready(_) => None,
-        });
+        let mut failures =
+            failures.filter_map(|(version, state)| Some((*version, state.failure()?)));
         failures.find(|(version, _)| self.may_be_default(*version))
+    }
+
+    /// Why what lies in the repository now did not take a version's place.
+    pub fn refused_reason(&self, version: Version) -> Option<String> {
+        let error = self.refused.get(&version)?;
+        Some(format!(
+            "what is in the repository now failed to load: {}",
+            error.chain()
+        ))
+    }
+
+    /// Whether it was taken out of service.
+    fn is_unloaded(&self) -> bool {
+        !self.versions.is_empty() && self.versions.values().all(VersionState::is_unloaded)
     }
 
     fn unserved_reason(&self) -> Option<String> {
@@ -265,6 +374,7 @@ impl ModelEntry {
         }
         Some(match (self.default_failure(), self.default_version) {
             (Some((version, error)), _) => format!("version {version}: {}", error.chain()),
+            _ if self.is_unloaded() => "it was unloaded".to_owned(),
             (None, Some(version)) => format!(
                 "its default version {version} is not served; the versions served are {}",
                 self.version_list()
@@ -285,6 +395,7 @@ impl ModelEntry {
         }
         match self.default_failure() {
             Some((_, error)) => Err(not_served(name, error)),
+            None if self.is_unloaded() => Err(unloaded(name)),
             None => Err(not_ready(format!(
                 "model '{name}' is not served: {}",
                 self.unserved_reason().unwrap_or_default()
@@ -301,6 +412,7 @@ impl ModelEntry {
                 "model '{name}' version {written} is being loaded; try again"
             ))),
             Some(VersionState::Failed(error)) => Err(not_served(name, error)),
+            Some(VersionState::Draining | VersionState::Unloaded) => Err(unloaded(name)),
             None if self.problem.is_some() => self.resolve_default(name),
             None => Err(Error::not_found(format!(
                 "model '{name}' has no version '{written}'; the versions served are {}",
@@ -309,7 +421,8 @@ impl ModelEntry {
         }
     }
 
-    fn version_list(&self) -> String {
+    /// The versions that take traffic, for messages.
+    pub fn version_list(&self) -> String {
         let versions: Vec<_> = self
             .served()
             .map(|(version, _)| format!("'{version}'"))
@@ -324,6 +437,17 @@ impl ModelEntry {
 
 fn not_ready(message: String) -> Error {
     Error::unavailable(message).with_retry_after(LOADING_RETRY)
+}
+
+fn unserved<'a>((name, model): (&'a String, &ModelEntry)) -> Option<(&'a String, String)> {
+    Some((name, model.unserved_reason()?))
+}
+
+/// It will not come back by waiting, so nobody is told to try again.
+fn unloaded(name: &str) -> Error {
+    Error::not_found(format!(
+        "model '{name}' was unloaded; POST /v2/repository/models/{name}/load brings it back"
+    ))
 }
 
 /// A model that failed for want of an operator will not get better by waiting; a rollout may mend other failures.

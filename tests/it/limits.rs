@@ -99,12 +99,12 @@ fn a_body_that_does_not_decompress_is_a_bad_request() {
 
 #[test]
 fn an_unknown_encoding_is_told_the_known_ones() {
-    for encoding in ["br", "zstd", "x-unknown"] {
+    for encoding in ["br", "x-unknown"] {
         let request = Request::post("/predict/m", "{}").with("content-encoding", encoding);
         check(
             request,
             415,
-            "unknown Content-Encoding; valid ones are gzip, deflate and identity",
+            "unknown Content-Encoding; valid ones are gzip, deflate, zstd and identity",
         );
     }
 }

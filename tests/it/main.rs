@@ -1,11 +1,13 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod admin;
 mod clouds;
 mod codec;
 mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod explicit;
 mod fuzz;
 mod headers;
 mod health;
@@ -13,6 +15,7 @@ mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
+mod model_config;
 mod not_found;
 mod openapi;
 mod overload;
@@ -21,6 +24,7 @@ mod process;
 mod repository;
 mod requests;
 mod settings;
+mod statistics;
 mod styles;
 mod support;
 mod tensors;

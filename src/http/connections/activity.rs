@@ -1,0 +1,186 @@
+//! What one connection is doing, and until when it may go on like that.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::config::ConnectionLimits;
+
+/// What the times here count from, since atomics hold no [`Instant`].
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A moment, in milliseconds since [`EPOCH`].
+pub type Millis = u64;
+
+/// Now.
+pub fn now() -> Millis {
+    EPOCH.elapsed().as_millis() as Millis
+}
+
+/// The same moment for timers.
+pub fn instant(at: Millis) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(*EPOCH + Duration::from_millis(at))
+}
+
+/// Why a connection is asked to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// Others need its place.
+    Room,
+    /// The server is closing.
+    Closing,
+}
+
+impl Farewell {
+    /// How long a connection without a request may still take. A request may be on its way when the server closes;
+    /// who makes room has been silent for long.
+    fn grace(self) -> Duration {
+        match self {
+            Farewell::Room => Duration::from_millis(50),
+            Farewell::Closing => Duration::from_millis(500),
+        }
+    }
+}
+
+/// Which limit a connection has run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The head of a request did not come to its end.
+    Head,
+    /// There was no request.
+    Idle,
+    /// The client does not take its answer.
+    Answer,
+    /// It was asked to leave.
+    Farewell(Farewell),
+}
+
+/// Shared by the connection's stream, its requests, and whoever looks for a place for another connection.
+#[derive(Debug)]
+pub struct Activity {
+    /// Requests whose answers are not yet handed over.
+    in_flight: AtomicUsize,
+    /// When there was last a request, or when its head began.
+    since: AtomicU64,
+    head_begun: AtomicBool,
+    /// When the stream refused bytes that it has not taken since; 0 if there are none.
+    stuck_since: AtomicU64,
+    farewell: AtomicU8,
+    asked_at: AtomicU64,
+    asked: Notify,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Activity {
+            in_flight: AtomicUsize::new(0),
+            since: AtomicU64::new(now()),
+            head_begun: AtomicBool::new(false),
+            stuck_since: AtomicU64::new(0),
+            farewell: AtomicU8::new(0),
+            asked_at: AtomicU64::new(0),
+            asked: Notify::new(),
+        }
+    }
+}
+
+/// A request in flight, for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.since.store(now(), Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Activity {
+    /// A request begins.
+    pub fn begin(self: &Arc<Activity>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.head_begun.store(false, Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Bytes came that can only be those of a head if no request is in flight.
+    pub fn head_came(&self) {
+        if self.in_flight.load(Relaxed) == 0 && !self.head_begun.swap(true, Relaxed) {
+            self.since.store(now(), Relaxed);
+        }
+    }
+
+    /// What came was no head.
+    pub fn no_head_came(&self) {
+        self.head_begun.store(false, Relaxed);
+    }
+
+    /// The stream took what was written, or none of it.
+    pub fn wrote(&self, is_stuck: bool) {
+        let stuck_since = self.stuck_since.load(Relaxed);
+        match is_stuck {
+            true if stuck_since == 0 => self.stuck_since.store(now().max(1), Relaxed),
+            false if stuck_since != 0 => self.stuck_since.store(0, Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Since when there has been no request, unless there is one or it is about to leave.
+    pub fn idle_since(&self) -> Option<Millis> {
+        let is_idle = self.in_flight.load(Relaxed) == 0
+            && self.stuck_since.load(Relaxed) == 0
+            && self.farewell().is_none();
+        is_idle.then(|| self.since.load(Relaxed))
+    }
+
+    /// Asks the connection to leave, which [`Activity::asked`] tells it.
+    pub fn ask_to_leave(&self, farewell: Farewell) {
+        self.asked_at.store(now(), Relaxed);
+        self.farewell.store(
+            match farewell {
+                Farewell::Room => 1,
+                Farewell::Closing => 2,
+            },
+            Relaxed,
+        );
+        self.asked.notify_one();
+    }
+
+    /// Waits until the connection is asked to leave.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    fn farewell(&self) -> Option<Farewell> {
+        match self.farewell.load(Relaxed) {
+            0 => None,
+            1 => Some(Farewell::Room),
+            _ => Some(Farewell::Closing),
+        }
+    }
+
+    /// When what goes on now must be over, and which limit that is; `None` while a request is in flight.
+    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Millis, Limit)> {
+        let after = |since: Millis, time: Duration, limit| {
+            Some((since.saturating_add(time.as_millis() as Millis), limit))
+        };
+        let stuck_since = self.stuck_since.load(Relaxed);
+        if stuck_since != 0 {
+            return after(stuck_since, limits.body_timeout, Limit::Answer);
+        }
+        if self.in_flight.load(Relaxed) > 0 {
+            return None;
+        }
+        let since = self.since.load(Relaxed);
+        if let Some(farewell) = self.farewell() {
+            let since = since.max(self.asked_at.load(Relaxed));
+            return after(since, farewell.grace(), Limit::Farewell(farewell));
+        }
+        match self.head_begun.load(Relaxed) {
+            true => after(since, limits.header_timeout, Limit::Head),
+            false => after(since, limits.idle_timeout, Limit::Idle),
+        }
+    }
+}

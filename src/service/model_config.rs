@@ -1,0 +1,95 @@
+//! A model's configuration, in the terms that clients of Triton know.
+//!
+//! It says what metadata says: a client that strips the batch dimension by one of them gets what the other has.
+
+use super::Service;
+use crate::error::Result;
+use crate::repository::manifest::VersionPolicy;
+use crate::serving::deployment::{Deployment, PLATFORM};
+use crate::serving::registry::Target;
+use crate::tensor::dtype::DataType;
+use crate::tensor::signature::TensorSpec;
+
+/// What runs models here, whichever engine does.
+const BACKEND: &str = "onnxd";
+
+/// How a model is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelConfig {
+    pub name: String,
+    pub platform: &'static str,
+    pub backend: &'static str,
+    pub version_policy: VersionPolicy,
+    /// The most rows of one request; 0 where the first dimension does not stand for rows.
+    pub max_batch_size: i32,
+    pub inputs: Vec<TensorConfig>,
+    pub outputs: Vec<TensorConfig>,
+    pub instance_group: InstanceGroup,
+    pub default_model_filename: String,
+    /// What the engine is and why, and what else cannot be said in Triton's terms.
+    pub parameters: Vec<(&'static str, String)>,
+}
+
+/// One input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorConfig {
+    pub name: String,
+    pub datatype: DataType,
+    /// Without the batch dimension where there is one; -1 for what varies.
+    pub dims: Vec<i64>,
+    /// The file with the names of its classes, for an output that has some.
+    pub label_filename: Option<String>,
+}
+
+/// The workers of a model, all on CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceGroup {
+    pub name: String,
+    pub count: i32,
+}
+
+impl Service {
+    /// How the version that `target` means is served.
+    pub fn model_config(&self, target: &Target) -> Result<ModelConfig> {
+        let deployment = self.deployment(target)?;
+        Ok(model_config(&deployment))
+    }
+}
+
+fn model_config(deployment: &Deployment) -> ModelConfig {
+    let facts = &deployment.facts;
+    let signature = deployment.signature();
+    let max_batch_size = deployment.max_batch_rows().unwrap_or(0);
+    let tensors = |specs: &[TensorSpec]| {
+        let tensor = |spec: &TensorSpec| TensorConfig {
+            name: spec.name.clone(),
+            datatype: spec.dtype,
+            dims: match max_batch_size {
+                0 => spec.wire_shape(),
+                _ => spec.wire_shape().split_off(1),
+            },
+            label_filename: facts.label_file(&spec.name).map(str::to_owned),
+        };
+        specs.iter().map(tensor).collect()
+    };
+    let filename = facts.path.file_name().unwrap_or_default();
+    ModelConfig {
+        name: facts.model.clone(),
+        platform: PLATFORM,
+        backend: BACKEND,
+        version_policy: facts.versions.clone(),
+        max_batch_size: i32::try_from(max_batch_size).unwrap_or(i32::MAX),
+        inputs: tensors(&signature.inputs),
+        outputs: tensors(&signature.outputs),
+        instance_group: InstanceGroup {
+            name: facts.model.clone(),
+            count: i32::try_from(deployment.split.workers).unwrap_or(i32::MAX),
+        },
+        default_model_filename: filename.to_string_lossy().into_owned(),
+        parameters: vec![
+            ("engine", deployment.loaded.engine.to_owned()),
+            ("engine_reason", deployment.why.clone()),
+            ("threads_per_instance", deployment.split.threads.to_string()),
+        ],
+    }
+}

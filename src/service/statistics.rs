@@ -1,0 +1,52 @@
+//! What the served versions have done, for the statistics extension.
+
+use std::sync::Arc;
+
+use super::Service;
+use crate::error::Result;
+use crate::serving::deployment::Deployment;
+use crate::serving::registry::{ModelEntry, Target};
+use crate::serving::statistics::Counts;
+
+/// What one version has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelStatistics {
+    pub name: String,
+    pub version: String,
+    pub counts: Counts,
+}
+
+impl Service {
+    /// What the version that `target` means has done; every served version of the model where it names none, and of
+    /// every model without a target.
+    pub fn statistics(&self, target: Option<&Target>) -> Result<Vec<ModelStatistics>> {
+        let table = self.registry.table();
+        let all_of = |model: &ModelEntry| -> Vec<Arc<Deployment>> {
+            model.served().map(|(_, served)| served.clone()).collect()
+        };
+        let deployments = match target {
+            None => table.models.values().flat_map(all_of).collect(),
+            Some(Target {
+                model: Some(name),
+                version: None,
+            }) => {
+                // Whether any is served, and if not why.
+                self.deployment(&Target::model(name))?;
+                all_of(table.model(name)?)
+            }
+            Some(target) => vec![self.deployment(target)?],
+        };
+        let mut statistics: Vec<_> = deployments.iter().map(|served| of(served)).collect();
+        statistics.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(statistics)
+    }
+}
+
+fn of(deployment: &Deployment) -> ModelStatistics {
+    let facts = &deployment.facts;
+    ModelStatistics {
+        name: facts.model.clone(),
+        version: facts.version.clone(),
+        counts: facts.statistics.counts(),
+    }
+}

@@ -1,0 +1,323 @@
+//! What a version has done since it was first served: cumulative counts and nanoseconds, as the statistics extension
+//! of the Open Inference Protocol has them.
+//!
+//! The numbers outlive the engine, which may be swapped. Counting costs a few relaxed atomics; whoever reads while
+//! requests end may see one of them in some numbers and not yet in others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// So many different batch sizes are told apart; what comes later counts in the totals alone.
+const MOST_BATCH_SIZES: usize = 32;
+
+/// The counts of one version. All of them only grow.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    last_inference_ms: AtomicU64,
+    rows: AtomicU64,
+    runs: AtomicU64,
+    success: Total,
+    fail: Total,
+    queue_ns: AtomicU64,
+    compute_input_ns: AtomicU64,
+    compute_infer_ns: AtomicU64,
+    compute_output_ns: AtomicU64,
+    batches: [Batch; MOST_BATCH_SIZES],
+}
+
+/// How often something happened, and how long it took altogether.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StatisticDuration {
+    pub count: u64,
+    pub ns: u64,
+}
+
+/// One moment's counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Milliseconds since 1970; 0 before the first inference.
+    pub last_inference_ms: u64,
+    /// Rows of requests that were answered.
+    pub inference_count: u64,
+    /// Runs of the engine.
+    pub execution_count: u64,
+    pub inference: InferStatistics,
+    pub batches: Vec<InferBatchStatistics>,
+}
+
+/// How requests ended, and where their time went. What ended well counts once in each phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InferStatistics {
+    pub success: StatisticDuration,
+    pub fail: StatisticDuration,
+    pub queue: StatisticDuration,
+    /// Decoding and checking.
+    pub compute_input: StatisticDuration,
+    /// The engine's run.
+    pub compute_infer: StatisticDuration,
+    /// Converting and encoding.
+    pub compute_output: StatisticDuration,
+    pub cache_hit: StatisticDuration,
+    pub cache_miss: StatisticDuration,
+}
+
+/// The runs with one number of rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InferBatchStatistics {
+    pub batch_size: u64,
+    pub compute_input: StatisticDuration,
+    pub compute_infer: StatisticDuration,
+    pub compute_output: StatisticDuration,
+}
+
+#[derive(Debug, Default)]
+struct Total {
+    count: AtomicU64,
+    ns: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    /// 0 while the place is free.
+    size: AtomicU64,
+    runs: AtomicU64,
+    compute_input_ns: AtomicU64,
+    compute_infer_ns: AtomicU64,
+    compute_output_ns: AtomicU64,
+}
+
+impl Statistics {
+    /// Begins to count a request, which has failed unless it is told otherwise.
+    pub fn request(self: &Arc<Self>) -> Counted {
+        Counted {
+            statistics: self.clone(),
+            started: Instant::now(),
+            end: None,
+        }
+    }
+
+    /// Counts one run of the engine.
+    pub fn ran(&self, rows: usize, compute: Duration) {
+        self.runs.fetch_add(1, Relaxed);
+        if let Some(batch) = self.batch(rows) {
+            batch.runs.fetch_add(1, Relaxed);
+            add(&batch.compute_infer_ns, compute);
+        }
+    }
+
+    /// The counts now.
+    pub fn counts(&self) -> Counts {
+        let success = self.success.read();
+        let phase = |ns: &AtomicU64| StatisticDuration {
+            count: success.count,
+            ns: ns.load(Relaxed),
+        };
+        let mut batches: Vec<_> = self.batches.iter().filter_map(Batch::read).collect();
+        batches.sort_unstable_by_key(|batch| batch.batch_size);
+        Counts {
+            last_inference_ms: self.last_inference_ms.load(Relaxed),
+            inference_count: self.rows.load(Relaxed),
+            execution_count: self.runs.load(Relaxed),
+            inference: InferStatistics {
+                success,
+                fail: self.fail.read(),
+                queue: phase(&self.queue_ns),
+                compute_input: phase(&self.compute_input_ns),
+                compute_infer: phase(&self.compute_infer_ns),
+                compute_output: phase(&self.compute_output_ns),
+                // Answers are not cached.
+                cache_hit: StatisticDuration::default(),
+                cache_miss: StatisticDuration::default(),
+            },
+            batches,
+        }
+    }
+
+    fn succeeded(&self, ran: &Ran, total: Duration) {
+        let compute_output = ran.ended.elapsed();
+        self.success.add(total);
+        add(&self.queue_ns, ran.queue);
+        add(&self.compute_input_ns, ran.compute_input);
+        add(&self.compute_infer_ns, ran.compute_infer);
+        add(&self.compute_output_ns, compute_output);
+        self.rows.fetch_add(ran.rows as u64, Relaxed);
+        self.last_inference_ms.fetch_max(now_ms(), Relaxed);
+        if let Some(batch) = self.batch(ran.rows) {
+            add(&batch.compute_input_ns, ran.compute_input);
+            add(&batch.compute_output_ns, compute_output);
+        }
+    }
+
+    /// The place of this batch size; places are taken in the order in which sizes come, and kept.
+    fn batch(&self, rows: usize) -> Option<&Batch> {
+        let size = rows as u64;
+        self.batches.iter().find(|batch| {
+            let taken = batch.size.load(Relaxed);
+            let taken = match taken {
+                // Whoever else takes it at the same time may want it for the same size.
+                0 => match batch.size.compare_exchange(0, size, Relaxed, Relaxed) {
+                    Ok(_) => size,
+                    Err(taken) => taken,
+                },
+                taken => taken,
+            };
+            taken == size
+        })
+    }
+}
+
+impl Total {
+    fn add(&self, time: Duration) {
+        self.count.fetch_add(1, Relaxed);
+        add(&self.ns, time);
+    }
+
+    fn read(&self) -> StatisticDuration {
+        StatisticDuration {
+            count: self.count.load(Relaxed),
+            ns: self.ns.load(Relaxed),
+        }
+    }
+}
+
+impl Batch {
+    fn read(&self) -> Option<InferBatchStatistics> {
+        let batch_size = self.size.load(Relaxed);
+        let count = self.runs.load(Relaxed);
+        let phase = |ns: &AtomicU64| StatisticDuration {
+            count,
+            ns: ns.load(Relaxed),
+        };
+        (count > 0).then(|| InferBatchStatistics {
+            batch_size,
+            compute_input: phase(&self.compute_input_ns),
+            compute_infer: phase(&self.compute_infer_ns),
+            compute_output: phase(&self.compute_output_ns),
+        })
+    }
+}
+
+fn add(ns: &AtomicU64, time: Duration) {
+    ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+}
+
+fn now_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |time| {
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// One request on its way. It is counted when it is dropped: as answered once it ran, else as failed.
+#[derive(Debug)]
+pub struct Counted {
+    statistics: Arc<Statistics>,
+    started: Instant,
+    end: Option<Ran>,
+}
+
+/// What is known of a request that ran.
+#[derive(Debug)]
+pub struct Ran {
+    pub rows: usize,
+    pub queue: Duration,
+    pub compute_input: Duration,
+    pub compute_infer: Duration,
+    /// When its outputs were there, from which on they are converted and encoded.
+    pub ended: Instant,
+}
+
+impl Counted {
+    /// Its body is there, and reading it took so long; waiting for a slow client is no work of the model's.
+    pub fn decoded(&mut self, took: Duration) {
+        let now = Instant::now();
+        self.started = now.checked_sub(took).unwrap_or(now);
+    }
+
+    /// Its outputs are there. What is done until it is dropped is for the answer.
+    pub fn ran(&mut self, ran: Ran) {
+        self.end = Some(ran);
+    }
+
+    /// Its outputs could not be written as an answer.
+    pub fn fail(&mut self) {
+        self.end = None;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let total = self.started.elapsed();
+        match &self.end {
+            Some(ran) => self.statistics.succeeded(ran, total),
+            None => self.statistics.fail.add(total),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(statistics: &Arc<Statistics>, rows: usize) {
+        let mut counted = statistics.request();
+        counted.decoded(Duration::from_nanos(5));
+        statistics.ran(rows, Duration::from_nanos(100));
+        counted.ran(Ran {
+            rows,
+            queue: Duration::from_nanos(10),
+            compute_input: Duration::from_nanos(20),
+            compute_infer: Duration::from_nanos(100),
+            ended: Instant::now(),
+        });
+    }
+
+    #[test]
+    fn a_request_counts_in_every_phase_or_as_failed() {
+        let statistics = Arc::default();
+        assert_eq!(Statistics::counts(&statistics), Counts::default());
+        run(&statistics, 3);
+        run(&statistics, 1);
+        run(&statistics, 3);
+        drop(statistics.request());
+        let mut unwritten = statistics.request();
+        unwritten.fail();
+        drop(unwritten);
+        let counts = statistics.counts();
+        let InferStatistics {
+            success,
+            fail,
+            queue,
+            compute_input,
+            compute_infer,
+            compute_output,
+            ..
+        } = counts.inference;
+        assert_eq!((counts.inference_count, counts.execution_count), (7, 3));
+        assert_eq!((success.count, fail.count), (3, 2));
+        assert_eq!(queue, StatisticDuration { count: 3, ns: 30 });
+        assert_eq!(compute_input, StatisticDuration { count: 3, ns: 60 });
+        assert_eq!(compute_infer, StatisticDuration { count: 3, ns: 300 });
+        assert_eq!(compute_output.count, 3);
+        assert!(counts.last_inference_ms > 0);
+        let sizes = counts.batches.iter();
+        let sizes: Vec<_> = sizes
+            .map(|batch| (batch.batch_size, batch.compute_infer))
+            .collect();
+        let once = StatisticDuration { count: 1, ns: 100 };
+        let twice = StatisticDuration { count: 2, ns: 200 };
+        assert_eq!(sizes, [(1, once), (3, twice)]);
+    }
+
+    #[test]
+    fn batch_sizes_beyond_the_bound_count_in_the_totals_alone() {
+        let statistics = Arc::default();
+        for rows in 1..=MOST_BATCH_SIZES + 5 {
+            run(&statistics, rows);
+        }
+        let counts = Statistics::counts(&statistics);
+        assert_eq!(counts.batches.len(), MOST_BATCH_SIZES);
+        assert_eq!(counts.execution_count, MOST_BATCH_SIZES as u64 + 5);
+    }
+}
