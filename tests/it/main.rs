@@ -7,6 +7,7 @@ mod elements;
 mod engines;
 mod fuzz;
 mod generated;
+mod grpc;
 mod headers;
 mod health;
 mod labelled;

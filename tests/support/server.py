@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
-        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
+        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--grpc-port", "0", "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
