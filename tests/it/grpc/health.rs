@@ -30,10 +30,7 @@ fn watch<'c>(
     client: &'c Client,
     service: &str,
 ) -> Stream<'c, HealthCheckRequest, HealthCheckResponse> {
-    // There is no answer before the request.
-    let mut watched = client.stream_of(WATCH, Request::new(vec![about(service)]));
-    watched.finish();
-    watched
+    client.watch(WATCH, about(service))
 }
 
 #[track_caller]

@@ -132,6 +132,28 @@ impl Client {
         self.ask("ModelInfer", request)
     }
 
+    /// Opens a stream of answers to one request.
+    #[track_caller]
+    pub fn watch<Q, A>(&self, path: &str, request: Q) -> Stream<'_, Q, A>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = path.parse().expect("a method is a path");
+        let answers = self.runtime.block_on(async {
+            let mut grpc = self.grpc();
+            grpc.ready().await.expect("the connection is open");
+            let answers = grpc.server_streaming(Request::new(request), path, ProstCodec::default());
+            let answers = tokio::time::timeout(PATIENCE, answers).await;
+            answers.expect("an answer begins in time")
+        });
+        Stream {
+            requests: None,
+            answers: answers.expect("the stream opens").into_inner(),
+            runtime: &self.runtime,
+        }
+    }
+
     /// Opens a stream in both directions.
     #[track_caller]
     pub fn stream<Q, A>(&self, path: &str) -> Stream<'_, Q, A>
