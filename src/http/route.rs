@@ -94,7 +94,7 @@ impl Tag {
                 "Version 2 of KServe's protocol, which Triton and others speak",
             ),
             Tag::Repository => (
-                "Model repository",
+                "Repository",
                 "Which models there are, and which of them are served",
             ),
             Tag::TensorFlow => (

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use onnxd::config::Limits;
 use onnxd::error::{ErrorKind, Result};
 use onnxd::oip::request::{DecodedRequest, decode};
-use onnxd::oip::response::{Answer, ModelRef, encode};
+use onnxd::oip::response::{Answer, encode};
 use onnxd::oip::{NanForm, Style};
 use onnxd::tensor::dtype::DataType;
 use onnxd::tensor::shape::Shape;

@@ -1,16 +1,16 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod admin;
 mod bad;
 mod binary;
-mod admin;
 mod clouds;
 mod codec;
 mod commands;
 mod drain;
 mod elements;
 mod engines;
-mod faces;
 mod explicit;
+mod faces;
 mod fuzz;
 mod generated;
 mod headers;

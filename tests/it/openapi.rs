@@ -57,12 +57,20 @@ fn the_paths_are_these() {
         get  /v2/health/live
         get  /v2/health/ready
         get  /v2/models
+        get  /v2/models/stats
         get  /v2/models/{model}
         get  /v2/models/{model}/ready
+        get  /v2/models/{model}/config
+        get  /v2/models/{model}/stats
         post /v2/models/{model}/infer
         get  /v2/models/{model}/versions/{version}
         get  /v2/models/{model}/versions/{version}/ready
+        get  /v2/models/{model}/versions/{version}/config
+        get  /v2/models/{model}/versions/{version}/stats
         post /v2/models/{model}/versions/{version}/infer
+        post /v2/repository/index
+        post /v2/repository/models/{model}/load
+        post /v2/repository/models/{model}/unload
         get  /v1/models
         get  /v1/models/{model}
         get  /v1/models/{model}/metadata
@@ -80,7 +88,8 @@ fn the_paths_are_these() {
         get  /health/live
         get  /readyz
         get  /livez
-        get  /metrics"#]].assert_eq(&paths.join("\n"));
+        get  /metrics"#]]
+    .assert_eq(&paths.join("\n"));
 }
 
 #[test]
