@@ -64,7 +64,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
         status = &mut ending => status.into_http(),
     };
     let response = exchange.told_to(response);
-    if response.extensions().get::<Status>().is_some() {
+    if status_alone(&response).is_some() {
         return exchange.complete(response);
     }
     response.map(|body| {
@@ -75,6 +75,13 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             exchange: Some(exchange),
         })
     })
+}
+
+/// The status of an answer that is nothing else. Ours knows its cause; that of generated code, such as for a method
+/// that there is not, stands in the head only.
+fn status_alone(response: &Response) -> Option<Status> {
+    let ours = response.extensions().get::<Status>().cloned();
+    ours.or_else(|| Status::from_header_map(response.headers()))
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -154,8 +161,8 @@ impl Exchange {
     /// Ends a call whose answer is a status alone.
     fn complete(self, response: Response) -> Response {
         let response = self.told_to(response);
-        match response.extensions().get::<Status>() {
-            Some(status) => self.end(status),
+        match status_alone(&response) {
+            Some(status) => self.end(&status),
             None => self.end(&Status::unknown("there is no status")),
         }
         response
