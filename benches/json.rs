@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use onnxd::oip::request::decode;
-use onnxd::oip::response::{Answer, encode};
+use onnxd::oip::response::{Answer, ModelRef, encode};
 use onnxd::oip::{NanForm, Style};
 use onnxd::tensor::dtype::DataType;
 use onnxd::tensor::shape::Shape;
@@ -122,8 +122,10 @@ fn write(criterion: &mut Criterion) {
     for (name, style, outputs) in &cases {
         let codec = || {
             let answer = Answer {
-                model_name: "model",
-                model_version: "1",
+                model: Some(ModelRef {
+                    name: "model",
+                    version: "1",
+                }),
                 id: None,
                 signature: &Signature::default(),
                 outputs,

@@ -9,7 +9,7 @@ pub mod units;
 pub mod validate;
 
 use std::ffi::OsStr;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,9 +34,15 @@ pub struct ServerConfig {
     pub port: u16,
     /// `None` serves no gRPC.
     pub grpc_port: Option<u16>,
+    /// Where health, metrics and the control of models are, if not beside the models.
+    pub admin_address: Option<SocketAddr>,
     pub drain_delay: Duration,
     pub request_timeout: Duration,
     pub connections: ConnectionLimits,
+    /// A further path that answers like `/health/ready`.
+    pub health_route: Option<String>,
+    /// A further path that answers like `/predict`.
+    pub predict_route: Option<String>,
     /// Origins that browsers may call from; none turns CORS off.
     pub cors_origins: CorsOrigins,
 }
@@ -74,7 +80,17 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct RepositoryConfig {
     pub path: PathBuf,
+    pub mode: RepositoryMode,
     pub require_all: bool,
+}
+
+/// What changes the models that are served, once those that were found at start are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepositoryMode {
+    /// Nothing.
+    Static,
+    /// Whoever asks through the API.
+    Explicit,
 }
 
 /// What `/predict` means without a model's name.

@@ -2,8 +2,9 @@
 //! `/predict`, which share its numbers and its limits.
 //!
 //! Decoding goes from bytes straight into typed buffers through serde visitors; no tree of JSON values is ever
-//! built for tensor data. Encoding writes bytes straight from the tensors. Nothing here knows a transport.
+//! built for tensor data, and raw tensors are slices of the body. Encoding writes bytes straight from the tensors. Nothing here knows a transport.
 
+pub mod binary;
 pub mod elements;
 pub mod example;
 pub mod numbers;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,20 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, LibraryPath};
+use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::http::connections::Connections;
+use crate::http::route::Route;
 use crate::http::{self, App};
+use crate::service::repository::{Door, ModelControl};
 use crate::service::{Service, ServiceSettings};
+use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::orders::{self, Order};
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
 use crate::serving::trial::Trial;
@@ -39,8 +44,12 @@ pub struct Server {
     http: Port,
     /// `None` where gRPC is off.
     grpc: Option<Port>,
+    /// Health, metrics and control, where they have an address of their own.
+    admin: Option<Port>,
     connections: Connections,
+    admin_connections: Connections,
     reconciler: Reconciler,
+    orders: Receiver<Order>,
     metrics: Metrics,
     registry: Arc<Registry>,
     onnxruntime: LibraryPath,
@@ -74,14 +83,22 @@ impl Server {
             }
             None => None,
         };
+        let admin = match server.admin_address {
+            Some(address) => Some(bind(address, "server.admin_address").await?),
+            None => None,
+        };
         let registry = Arc::new(Registry::default());
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
         };
-        let connections = Connections::new(server.connections, shutdown.clone());
-        let service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
+        let (orders, taken) = orders::channel();
+        if repository.mode == RepositoryMode::Explicit {
+            let admin_only = server.admin_address.is_some();
+            service = service.with_control(ModelControl { orders, admin_only });
+        }
         let grpc = match grpc {
             Some(listener) => {
                 let app = grpc::App {
@@ -95,15 +112,32 @@ impl Server {
             }
             None => None,
         };
-        let router = http::router(
-            App {
-                service,
+        let routes = http::routes(&server);
+        let router = |door: Door, routes: Arc<[Route]>| {
+            let app = App {
+                service: service.clone(),
                 metrics: metrics.clone(),
-                shutdown,
+                shutdown: shutdown.clone(),
                 limits,
-            },
-            &server,
-        );
+                door,
+                routes,
+            };
+            http::router(app, &server)
+        };
+        let at = |door| router(door, http::at_door(&routes, door));
+        let (http, admin) = match admin {
+            None => (
+                Port::new(http, router(Door::Public, routes.as_slice().into()))?,
+                None,
+            ),
+            Some(admin) => (
+                Port::new(http, at(Door::Public))?,
+                Some(Port::new(admin, at(Door::Admin))?),
+            ),
+        };
+        let connections = Connections::new(server.connections, shutdown.clone());
+        // Apart, so that whoever fills the one does not shut the other.
+        let admin_connections = Connections::new(server.connections, shutdown.clone());
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -121,15 +155,19 @@ impl Server {
         let reconciler = Reconciler {
             path: repository.path,
             models,
+            board: Board::new(registry.clone(), metrics.clone()),
             machinery,
             registry: registry.clone(),
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            http: Port::new(http, router)?,
+            http,
             grpc,
+            admin,
             connections,
+            admin_connections,
             reconciler,
+            orders: taken,
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
@@ -161,6 +199,11 @@ impl Server {
         self.grpc.as_ref().map(|port| port.address)
     }
 
+    /// Where health, metrics and control are, if they have an address of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
     /// The engines that models may run on.
     pub fn engines(&self) -> &Engines {
         &self.reconciler.machinery.engines
@@ -176,8 +219,11 @@ impl Server {
         let Server {
             http,
             grpc,
+            admin,
             connections,
+            admin_connections,
             reconciler,
+            orders,
             metrics,
             registry,
             intervals,
@@ -191,11 +237,17 @@ impl Server {
                     None => {}
                 }
             };
-            tokio::join!(connections.serve(http.listener, http.router), grpc);
+            let admin = async {
+                match admin {
+                    Some(port) => admin_connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run())?;
+        spawn_thread("loader", move || reconciler.run(orders))?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {

@@ -11,6 +11,7 @@ pub mod types;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use repository::ModelControl;
 use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOutput, Summary};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,7 @@ pub struct Service {
     registry: Arc<Registry>,
     shutdown: Shutdown,
     settings: ServiceSettings,
+    control: Option<ModelControl>,
     started: Instant,
 }
 
@@ -52,7 +54,16 @@ impl Service {
             registry,
             shutdown,
             settings,
+            control: None,
             started: Instant::now(),
+        }
+    }
+
+    /// The same service, whose models can be loaded and unloaded.
+    pub fn with_control(self, control: ModelControl) -> Self {
+        Self {
+            control: Some(control),
+            ..self
         }
     }
 
@@ -125,8 +136,13 @@ impl Service {
             models.extend(model.versions.iter().map(|(version, state)| {
                 let (reason, engine) = match state {
                     VersionState::Failed(error) => (Some(error.chain()), None),
-                    VersionState::Ready(deployment) => (None, Some(engine_status(deployment))),
-                    VersionState::Loading => (None, None),
+                    VersionState::Ready(deployment) => (
+                        model.refused_reason(*version),
+                        Some(engine_status(deployment)),
+                    ),
+                    VersionState::Loading | VersionState::Draining | VersionState::Unloaded => {
+                        (None, None)
+                    }
                 };
                 let status = status(Some(version.to_string()), state.name(), reason);
                 ModelStatus { engine, ..status }
@@ -239,8 +255,13 @@ fn convert(
     let mut outputs = signature.named_outputs(outputs);
     outputs::select(&mut outputs, wanted);
     let class_names = deployment.class_names(&outputs);
-    let labels = |output: &str, classes| deployment.labels(output, classes);
-    outputs::classify(&mut outputs, wanted, signature, &labels)?;
+    let model = outputs::Classified {
+        signature,
+        // As the model's configuration says, by which clients know how to read the classes.
+        has_rows: deployment.max_batch_rows().is_some(),
+        labels: &|output, classes| deployment.labels(output, classes),
+    };
+    outputs::classify(&mut outputs, wanted, &model)?;
     Ok((outputs, class_names))
 }
 

@@ -2,13 +2,16 @@
 
 pub mod agreement;
 pub mod batcher;
+pub mod board;
 pub mod budget;
 pub mod choosing;
 mod class_names;
 pub mod deployment;
 pub mod joining;
 pub mod lane;
+pub mod loading;
 pub mod measuring;
+pub mod orders;
 pub mod pace;
 pub mod reconcile;
 pub mod registry;

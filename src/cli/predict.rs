@@ -13,7 +13,7 @@ use crate::engine::ModelSource;
 use crate::error::{Error, Result};
 use crate::oip::NanForm;
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, encode, write_nested};
+use crate::oip::response::{Answer, ModelRef, encode, write_nested};
 use crate::service::outputs;
 use crate::service::types::RequestedOutput;
 use crate::tensor::shape::Dims;
@@ -75,13 +75,20 @@ impl Predict {
         let tensors = model.session(1)?.run(&inputs)?;
         let mut outputs = model.signature().named_outputs(tensors);
         outputs::select(&mut outputs, &wanted);
-        outputs::classify(&mut outputs, &wanted, model.signature(), &|_, _| None)?;
+        let classified = outputs::Classified {
+            signature: model.signature(),
+            has_rows: model.signature().has_rows(),
+            labels: &|_, _| None,
+        };
+        outputs::classify(&mut outputs, &wanted, &classified)?;
         let text = match self.json {
             true => {
                 let name = self.model.file_stem().unwrap_or_default().to_string_lossy();
                 let answer = Answer {
-                    model_name: &name,
-                    model_version: "1",
+                    model: Some(ModelRef {
+                        name: &name,
+                        version: "1",
+                    }),
                     id: id.as_deref(),
                     signature: model.signature(),
                     outputs: &outputs,

@@ -7,8 +7,9 @@ pub struct Key {
     pub name: &'static str,
     /// The default as it would be written; empty where there is none.
     pub default: &'static str,
-    /// An environment variable that is honoured beside [`Key::variable`], which wins over it.
-    pub alias: Option<&'static str>,
+    /// Environment variables that are honoured beside [`Key::variable`], which wins over them, as the first does
+    /// over the others.
+    pub aliases: &'static [&'static str],
     /// The command line's flag.
     pub flag: Option<&'static str>,
     /// What the setting does, its unit and its valid values.
@@ -33,7 +34,7 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
     Key {
         name,
         default,
-        alias: None,
+        aliases: &[],
         flag: None,
         meaning,
     }
@@ -46,7 +47,7 @@ pub const KEYS: &[Key] = &[
         ..key("server.address", "0.0.0.0", "IP address to listen on")
     },
     Key {
-        alias: Some("PORT"),
+        aliases: &["PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"],
         flag: Some("--port"),
         ..key(
             "server.port",
@@ -63,6 +64,11 @@ pub const KEYS: &[Key] = &[
         )
     },
     key(
+        "server.admin_address",
+        "",
+        "`ip:port` for health, metrics and model control, which are then not on the HTTP port, but for health; none is one port for all",
+    ),
+    key(
         "server.drain_delay_ms",
         "5000",
         "after SIGTERM, milliseconds to go on serving new requests while endpoints are removed",
@@ -72,6 +78,22 @@ pub const KEYS: &[Key] = &[
         "30000",
         "milliseconds that a request may take; caps any deadline it names",
     ),
+    Key {
+        aliases: &["AIP_HEALTH_ROUTE"],
+        ..key(
+            "server.health_route",
+            "",
+            "a further path that answers like `/health/ready`, such as `/healthz`",
+        )
+    },
+    Key {
+        aliases: &["AIP_PREDICT_ROUTE"],
+        ..key(
+            "server.predict_route",
+            "",
+            "a further path that answers like `/predict`",
+        )
+    },
     key(
         "server.header_timeout_ms",
         "10000",
@@ -113,6 +135,7 @@ pub const KEYS: &[Key] = &[
         "deepest nesting of arrays in a request, 2 to 100",
     ),
     Key {
+        aliases: &["AIP_STORAGE_URI"],
         flag: Some("--models"),
         ..key(
             "repository.path",
@@ -121,17 +144,25 @@ pub const KEYS: &[Key] = &[
         )
     },
     key(
+        "repository.mode",
+        "static",
+        "`static` loads the models at start; `explicit` does too, and lets clients load, reload and unload them",
+    ),
+    key(
         "repository.require_all",
         "true",
         "not ready while any model that was found has no served version",
     ),
-    key(
-        "models.default",
-        "",
-        "the model that `/predict` means; else `repository.toml` names it, else the only model",
-    ),
     Key {
-        alias: Some("MODEL_VERSION"),
+        aliases: &["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"],
+        ..key(
+            "models.default",
+            "",
+            "the model that `/predict` means; else `repository.toml` names it, else the only model",
+        )
+    },
+    Key {
+        aliases: &["MODEL_VERSION"],
         ..key(
             "models.version",
             "",
@@ -159,7 +190,7 @@ pub const KEYS: &[Key] = &[
         "what engines and threads are chosen for by measurement: `throughput` or `latency`",
     ),
     Key {
-        alias: Some("ORT_DYLIB_PATH"),
+        aliases: &["ORT_DYLIB_PATH"],
         ..key(
             "inference.onnxruntime",
             "auto",
@@ -182,13 +213,23 @@ pub const KEYS: &[Key] = &[
         "`pretty`, `json`, or `auto`: pretty on a terminal, JSON elsewhere",
     ),
     Key {
-        alias: Some("RUST_LOG"),
+        aliases: &["RUST_LOG"],
         ..key(
             "log.level",
             "info",
             "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by target: `info,onnxd=debug`",
         )
     },
+];
+
+/// Amazon SageMaker mounts the model here.
+pub const SAGEMAKER_FOLDER: &str = "/opt/ml/model";
+
+/// What takes the place of the defaults on Amazon SageMaker, which tells no container that it is there but by
+/// the folder.
+pub const SAGEMAKER_DEFAULTS: [(&str, &str); 2] = [
+    ("server.port", "8080"),
+    ("repository.path", SAGEMAKER_FOLDER),
 ];
 
 /// The setting of this name.
@@ -203,9 +244,10 @@ pub fn markdown() -> String {
     );
     for key in KEYS {
         let variable = key.variable();
-        let places: Vec<_> = [Some(variable.as_str()), key.alias, key.flag]
+        let places: Vec<_> = [variable.as_str()]
             .into_iter()
-            .flatten()
+            .chain(key.aliases.iter().copied())
+            .chain(key.flag)
             .map(|place| format!("`{place}`"))
             .collect();
         let default = if key.default.is_empty() {

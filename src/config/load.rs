@@ -1,4 +1,5 @@
 //! Merges the sources of the configuration: defaults, then the file, then the environment, then flags.
+//! What a platform expects stands between the defaults and the file.
 //!
 //! This is the only file that reads the process's environment. Nothing is checked here beyond form: the merged
 //! [`Settings`] keep the text and the origin of every value, so that `validate` can report all problems at once.
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Environment, File, Source, Value, ValueKind};
 
-use super::keys::{self, KEYS, VARIABLE_PREFIX};
+use super::keys::{self, KEYS, Key, SAGEMAKER_DEFAULTS, SAGEMAKER_FOLDER, VARIABLE_PREFIX};
 
 /// Looked for in the working folder when no file is named.
 const DEFAULT_FILE: &str = "onnxd.toml";
@@ -19,6 +20,8 @@ pub struct Sources {
     /// The file that was named; it must exist.
     pub file: Option<PathBuf>,
     pub environment: HashMap<String, String>,
+    /// Whether Amazon SageMaker started the process.
+    pub on_sagemaker: bool,
     /// Settings from the command line, by key.
     pub flags: Vec<(&'static str, String)>,
 }
@@ -37,6 +40,7 @@ impl Sources {
         Sources {
             file: file.or_else(default_file),
             environment: environment.collect(),
+            on_sagemaker: Path::new(SAGEMAKER_FOLDER).is_dir(),
             flags,
         }
     }
@@ -56,14 +60,17 @@ pub type Settings = BTreeMap<String, Setting>;
 pub fn merge(sources: &Sources) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
     let mut settings = Settings::new();
+    let mut set = |name: &str, text: &str, origin: &str| {
+        let (text, origin) = (text.to_owned(), origin.to_owned());
+        settings.insert(name.to_owned(), Setting { text, origin });
+    };
     for key in KEYS {
-        settings.insert(
-            key.name.to_owned(),
-            Setting {
-                text: key.default.to_owned(),
-                origin: "default".to_owned(),
-            },
-        );
+        set(key.name, key.default, "default");
+    }
+    if sources.on_sagemaker {
+        for (name, text) in SAGEMAKER_DEFAULTS {
+            set(name, text, "default on Amazon SageMaker");
+        }
     }
     if let Some(file) = &sources.file {
         let origin = file.display().to_string();
@@ -74,12 +81,10 @@ pub fn merge(sources: &Sources) -> Result<Settings, Vec<String>> {
             |_| origin.clone(),
         );
     }
-    let aliased = aliased(&sources.environment);
-    overlay(&mut settings, &mut problems, aliased, |name| {
-        let alias = keys::find(name)
-            .and_then(|key| key.alias)
-            .unwrap_or_default();
-        format!("environment variable {alias}")
+    let environment = &sources.environment;
+    overlay(&mut settings, &mut problems, aliased(environment), |name| {
+        let alias = keys::find(name).and_then(|key| alias(key, environment));
+        format!("environment variable {}", alias.unwrap_or_default().0)
     });
     let OurVariables { keyed, stray } = OurVariables::of(&sources.environment);
     overlay(
@@ -203,13 +208,22 @@ fn prefixed(variables: HashMap<String, String>) -> Environment {
 /// The variables that other platforms set, such as `PORT`, under the names of our own keys.
 fn aliased(environment: &HashMap<String, String>) -> Environment {
     let found = KEYS.iter().filter_map(|key| {
-        let value = environment.get(key.alias?)?;
-        Some((key.name.replace('.', "__"), value.clone()))
+        let (_, value) = alias(key, environment)?;
+        Some((key.name.replace('.', "__"), value.to_owned()))
     });
     Environment::default()
         .separator("__")
         .ignore_empty(true)
         .source(Some(found.collect()))
+}
+
+/// The first of the key's aliases that is set, and to what.
+fn alias<'a>(key: &'a Key, environment: &'a HashMap<String, String>) -> Option<(&'a str, &'a str)> {
+    let set = |alias: &&'a str| Some((*alias, environment.get(*alias)?.as_str()));
+    key.aliases
+        .iter()
+        .filter_map(set)
+        .find(|(_, value)| !value.is_empty())
 }
 
 fn variable_origin(name: &str) -> String {

@@ -85,9 +85,19 @@ impl Checker<'_> {
                 port => port.parse().ok().map(Some),
             },
         );
+        let admin_address = self.read(
+            "server.admin_address",
+            "an IP address and a port such as 127.0.0.1:9000",
+            |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            },
+        );
         let drain_delay = self.milliseconds("server.drain_delay_ms", 0);
         let request_timeout = self.milliseconds("server.request_timeout_ms", 1);
         let connections = self.connections();
+        let health_route = self.route("server.health_route");
+        let predict_route = self.route("server.predict_route");
         let cors_origins = self.read(
             "server.cors_origins",
             "origins such as https://example.com, or *",
@@ -97,9 +107,12 @@ impl Checker<'_> {
             address: address?,
             port: port?,
             grpc_port: grpc_port?,
+            admin_address: admin_address?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,
             connections: connections?,
+            health_route: health_route?,
+            predict_route: predict_route?,
             cors_origins: cors_origins?,
         })
     }
@@ -138,11 +151,17 @@ impl Checker<'_> {
             "a folder or an .onnx file on this machine",
             |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
         );
+        let mode = self.read("repository.mode", "static or explicit", |text| match text {
+            "static" => Some(RepositoryMode::Static),
+            "explicit" => Some(RepositoryMode::Explicit),
+            _ => None,
+        });
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });
         Some(RepositoryConfig {
             path: path?,
+            mode: mode?,
             require_all: require_all?,
         })
     }
@@ -238,6 +257,14 @@ impl Checker<'_> {
         })
     }
 
+    fn route(&mut self, name: &str) -> Option<Option<String>> {
+        let expected = "a path such as /health, of letters, digits and -._~:@/";
+        self.read(name, expected, |text| match non_empty(text) {
+            None => Some(None),
+            Some(path) => is_route(&path).then_some(Some(path)),
+        })
+    }
+
     fn milliseconds(&mut self, name: &str, least: u64) -> Option<Duration> {
         let most = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
         let expected = format!("milliseconds from {least} to {most}");
@@ -290,6 +317,16 @@ pub fn canonical_version(text: &str) -> Option<String> {
 
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Whether this is a path as it is, without escapes or parameters.
+fn is_route(path: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
+    let is_segment = |segment: &str| {
+        segment.bytes().all(valid) && !segment.is_empty() && !segment.starts_with(':')
+    };
+    path.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(is_segment))
 }
 
 /// A bare word must be a level: as a target it would silence everything else without a word.
@@ -364,6 +401,69 @@ mod tests {
         );
         let config = load(&[("PORT", "5000"), ("ONNXD_SERVER__PORT", "6000")]).expect("valid");
         assert_eq!(config.server.port, 6000);
+    }
+
+    #[test]
+    fn the_variables_of_vertex_ai_are_honoured() {
+        let config = load(&[
+            ("AIP_HTTP_PORT", "8085"),
+            ("AIP_HEALTH_ROUTE", "/v1/endpoints/7/deployedModels/9"),
+            (
+                "AIP_PREDICT_ROUTE",
+                "/v1/endpoints/7/deployedModels/9:predict",
+            ),
+            ("AIP_STORAGE_URI", ""),
+        ])
+        .expect("valid");
+        let server = config.server;
+        assert_eq!(server.port, 8085);
+        assert_eq!(
+            (
+                server.health_route.as_deref(),
+                server.predict_route.as_deref()
+            ),
+            (
+                Some("/v1/endpoints/7/deployedModels/9"),
+                Some("/v1/endpoints/7/deployedModels/9:predict")
+            )
+        );
+        assert_eq!(config.repository.path, PathBuf::from("models"));
+        let problems = load(&[
+            ("AIP_PREDICT_ROUTE", "/{model}"),
+            ("AIP_STORAGE_URI", "gs://bucket/model"),
+        ])
+        .expect_err("neither is possible");
+        assert_eq!(
+            problems,
+            [
+                "server.predict_route: expected a path such as /health, of letters, digits and -._~:@/, got '/{model}' (environment variable AIP_PREDICT_ROUTE)",
+                "repository.path: expected a folder or an .onnx file on this machine, got 'gs://bucket/model' (environment variable AIP_STORAGE_URI)",
+            ]
+        );
+    }
+
+    #[test]
+    fn on_sagemaker_the_defaults_are_its_own() {
+        let on_sagemaker = |environment: &[(&str, &str)]| {
+            let environment = environment
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()));
+            Config::load(&Sources {
+                environment: environment.collect(),
+                on_sagemaker: true,
+                ..Sources::default()
+            })
+            .expect("valid")
+        };
+        let config = on_sagemaker(&[]);
+        assert_eq!(config.server.port, 8080);
+        assert_eq!(config.repository.path, PathBuf::from("/opt/ml/model"));
+        let config = on_sagemaker(&[
+            ("SAGEMAKER_BIND_TO_PORT", "9090"),
+            ("ONNXD_REPOSITORY__PATH", "elsewhere"),
+        ]);
+        assert_eq!(config.server.port, 9090);
+        assert_eq!(config.repository.path, PathBuf::from("elsewhere"));
     }
 
     #[test]

@@ -53,8 +53,9 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
         Ok(ending) => ending,
         Err(error) => {
             let status = status::status(error);
+            let response = exchange.completed(status.clone().into_http());
             exchange.end(&status);
-            return status.into_http();
+            return response;
         }
     };
     let served = async {
@@ -82,7 +83,8 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
     })
 }
 
-/// The status of an answer that is nothing else. Tonic itself leaves it in the headers alone.
+/// The status of an answer that is nothing else. Ours knows its cause; that of generated code, such as for a method
+/// that there is not, stands in the head only.
 fn status_alone(response: &Response) -> Option<Status> {
     let status = response.extensions().get::<Status>().cloned();
     status.or_else(|| Status::from_header_map(response.headers()))

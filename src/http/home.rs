@@ -3,67 +3,65 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Html;
+use axum::response::Response;
 
-use super::App;
+use super::{App, docs};
 use crate::service::types::ModelStatus;
 use crate::service::{NAME, VERSION};
 
-const LINKS: [(&str, &str); 4] = [
-    ("/health", "health of the server and its models"),
-    ("/metrics", "Prometheus metrics"),
-    ("/v2", "Open Inference Protocol: the server"),
-    ("/v2/models", "Open Inference Protocol: the models"),
+const LINKS: [(&str, &str); 6] = [
+    ("docs", "every route, with requests to try"),
+    ("openapi.json", "the same for programs"),
+    ("health", "health of the server and its models"),
+    ("metrics", "Prometheus metrics"),
+    ("v2", "Open Inference Protocol: the server"),
+    ("v2/models", "Open Inference Protocol: the models"),
 ];
 
 /// `GET /`
-pub async fn page(State(app): State<Arc<App>>) -> Html<String> {
+pub async fn page(State(app): State<Arc<App>>) -> Response {
     let summary = app.service.summary();
-    let state = summary.unready_reason.map_or_else(
-        || "ready".to_owned(),
-        |reason| format!("not ready: {reason}"),
-    );
-    let links: String = LINKS
-        .iter()
-        .map(|(path, text)| item(path, path, text))
-        .collect();
-    let models: String = summary.models.iter().map(model_item).collect();
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{NAME}</title>\
-         <style>body{{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}}</style></head>\
-         <body><h1>{NAME} {VERSION}</h1><p>This server is {}.</p><h2>Models</h2><ul>{models}</ul>\
-         <p>Send predictions with <code>POST /predict/{{model}}</code>.</p><h2>Links</h2><ul>{links}</ul></body></html>",
-        escape(&state)
-    ))
+    let state = match &summary.unready_reason {
+        None => "<span class=\"good\">ready</span>".to_owned(),
+        Some(reason) => format!("<span class=\"bad\">not ready</span>: {}", escape(reason)),
+    };
+    let models: String = summary.models.iter().map(model).collect();
+    let is_here = |(path, _): &&(&str, &str)| {
+        let path = format!("/{path}");
+        app.routes.iter().any(|route| route.covers("GET", &path))
+    };
+    let links: String = LINKS.iter().filter(is_here).map(link).collect();
+    docs::html(
+        include_str!("docs/home.html")
+            .replace("{name}", NAME)
+            .replace("{version}", VERSION)
+            .replace("{links}", &links)
+            .replace("{state}", &state)
+            .replace("{models}", &models),
+    )
 }
 
-fn model_item(status: &ModelStatus) -> String {
-    let name = &status.name;
+fn model(status: &ModelStatus) -> String {
+    let name = escape(&status.name);
     let version = status
         .version
         .as_deref()
-        .map(|version| format!(" version {version}"))
-        .unwrap_or_default();
-    let reason = status
-        .reason
-        .as_deref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
-    item(
-        &format!("/v2/models/{name}"),
-        &format!("{name}{version}"),
-        &format!("{}{reason}", status.state),
+        .map(|version| format!("version {}", escape(version)));
+    let (class, reason) = match (status.state, &status.reason) {
+        ("ready", _) => ("good", String::new()),
+        (_, None) => ("muted", String::new()),
+        (_, Some(reason)) => ("bad", format!("<p>{}</p>", escape(reason))),
+    };
+    format!(
+        "<li class=\"card\"><div class=\"row\"><a href=\"docs#Model-{name}\"><strong>{name}</strong></a>\
+         <span class=\"muted\">{}</span><span class=\"{class}\">{}</span></div>{reason}</li>",
+        version.unwrap_or_default(),
+        escape(status.state),
     )
 }
 
-fn item(link: &str, name: &str, text: &str) -> String {
-    format!(
-        "<li><a href=\"{}\">{}</a> – {}</li>",
-        escape(link),
-        escape(name),
-        escape(text)
-    )
+fn link((path, text): &(&str, &str)) -> String {
+    format!("<tr><th scope=\"row\"><a href=\"{path}\">/{path}</a></th><td>{text}</td></tr>")
 }
 
 fn escape(text: &str) -> String {

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use http_body_util::BodyExt;
 
-use super::layers::is_over_limit;
-use super::{App, error};
+use super::{App, binary, body, error};
 use crate::error::{Error, Result};
 use crate::exchange::access::Inference;
 use crate::exchange::aside::aside;
 use crate::oip::Style;
+use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
-use crate::oip::response::{Answer, encode};
+use crate::oip::response::{Answer, ModelRef};
 use crate::service::Call;
 use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
@@ -32,6 +31,28 @@ pub enum Face {
     Predict,
     /// The Open Inference Protocol to the letter.
     Protocol,
+    /// TensorFlow Serving's rows and columns to the letter.
+    TensorFlow,
+}
+
+impl Face {
+    /// Why a request in this style cannot be answered here, if so.
+    fn refusal(self, style: Style) -> Option<&'static str> {
+        match (self, style) {
+            (Face::Protocol, Style::Rows | Style::Columns) => Some(
+                "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
+            ),
+            (Face::TensorFlow, Style::Protocol) => Some(
+                "expected 'instances', or 'inputs' with values; /v2 and /predict take tensor objects",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether an answer says which model it comes from.
+    fn names_model(self) -> bool {
+        self != Face::TensorFlow
+    }
 }
 
 /// `POST /predict`
@@ -86,22 +107,20 @@ pub async fn infer(app: &App, target: Target, face: Face, request: Request) -> R
         rows: 0,
         timing: Timing::default(),
     };
-    let mut response = match run(app, call, face, request, &mut told).await {
-        Ok(body) => error::json_bytes(StatusCode::OK, body),
-        Err(error) => error::response(&error),
-    };
+    let answered = run(app, call, face, request, &mut told).await;
+    let mut response = answered.unwrap_or_else(|error| error::response(&error));
     response.extensions_mut().insert(told);
     response
 }
 
-/// The answer's body; what the log should know goes to `told`.
+/// The answer; what the log should know goes to `told`.
 async fn run(
     app: &App,
     call: Call,
     face: Face,
     request: Request,
     told: &mut Inference,
-) -> Result<Vec<u8>> {
+) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
     let Read {
@@ -112,6 +131,7 @@ async fn run(
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
+    let raw = RawOutputs::of(&decoded);
     let DecodedRequest {
         style,
         id,
@@ -138,18 +158,26 @@ async fn run(
     if face == Face::Predict {
         outputs.extend(class_names);
     }
+    let model = ModelRef {
+        name: &deployment.facts.model,
+        version: &deployment.facts.version,
+    };
     let answer = Answer {
-        model_name: &deployment.facts.model,
-        model_version: &deployment.facts.version,
-        id: id.as_deref(),
+        model: face.names_model().then_some(model),
+        id: id.as_deref().filter(|_| face.names_model()),
         signature: deployment.signature(),
         outputs: &outputs,
     };
-    let bytes: usize = outputs
-        .iter()
-        .map(|output| output.tensor.data().len())
-        .sum();
-    aside(bytes, || encode(&answer, style, parameters.nan)).inspect_err(|_| statistics.fail())
+    let cost = outputs.iter().map(|output| {
+        match (output.tensor.data().len(), raw.contains(&output.name)) {
+            (bytes, false) => cost(bytes, 0),
+            (bytes, true) => cost(0, bytes),
+        }
+    });
+    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw));
+    encoded
+        .map(binary::response)
+        .inspect_err(|_| statistics.fail())
 }
 
 /// The request as it was written.
@@ -169,16 +197,20 @@ async fn read(
     body: Body,
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
-    let body = collect(app, body).await?;
+    let json_length = binary::json_length(headers)?;
+    let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
+    let json_bytes = json_length.unwrap_or(body.len());
+    binary::check_length(json_bytes, body.len())?;
+    let (signature, limits) = (deployment.signature(), &app.limits);
     let started = Instant::now();
-    let decoded = aside(body.len(), || {
-        decode(&body, deployment.signature(), &app.limits)
+    let cost = cost(json_bytes, body.len() - json_bytes);
+    let decoded = aside(cost, || match json_length {
+        None => decode(&body, signature, limits),
+        Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
     })?;
     let decoding = started.elapsed();
-    if face == Face::Protocol && decoded.style != Style::Protocol {
-        return Err(Error::invalid(
-            "expected 'inputs' as a list of tensor objects with 'name', 'shape', 'datatype' and 'data'; /predict takes other styles",
-        ));
+    if let Some(refusal) = face.refusal(decoded.style) {
+        return Err(Error::invalid(refusal));
     }
     let timeout = decoded
         .parameters
@@ -211,20 +243,7 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     }
 }
 
-async fn collect(app: &App, body: Body) -> Result<Bytes> {
-    match body.collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => {
-            let error = error.into_inner();
-            Err(match is_over_limit(&error) {
-                true => Error::too_large(format!(
-                    "the body is larger than the limit of {} bytes",
-                    app.limits.body_bytes
-                )),
-                false => {
-                    Error::invalid("the body could not be read or decompressed").with_source(error)
-                }
-            })
-        }
-    }
+/// What so much data costs to read or write, in bytes of JSON: raw tensors are copied at most.
+fn cost(json_bytes: usize, raw_bytes: usize) -> usize {
+    json_bytes + raw_bytes / 8
 }

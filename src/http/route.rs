@@ -1,5 +1,6 @@
 //! What a row of the route table says: enough to serve the route, to document it, and to know whom it is for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::routing::MethodRouter;
@@ -7,15 +8,34 @@ use axum::routing::MethodRouter;
 use super::App;
 
 /// One route: a method on a path.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Route {
     pub audience: Audience,
     pub method: &'static str,
-    /// As axum and OpenAPI both write it, with `{parameters}`.
-    pub path: &'static str,
+    /// As OpenAPI writes it: with `{parameters}`, and perhaps a `:verb` behind the last.
+    pub path: Cow<'static, str>,
     /// Makes axum's form of the handler, whose type only this function knows.
     pub handler: fn() -> MethodRouter<Arc<App>>,
     pub doc: Doc,
+}
+
+impl Route {
+    /// The path for axum, which knows parameters only as whole segments; the handler finds the verb in its own.
+    pub fn matched(&self) -> &str {
+        match self.path.split_once("}:") {
+            Some((path, _)) => &self.path[..=path.len()],
+            None => &self.path,
+        }
+    }
+
+    /// Whether it answers requests to this path, which has no parameters.
+    pub fn covers(&self, method: &str, path: &str) -> bool {
+        let (own, other) = (self.matched().split('/'), path.split('/'));
+        let fits = |(own, other): (&str, &str)| own == other || own.starts_with('{');
+        self.method == method
+            && own.clone().count() == other.clone().count()
+            && own.zip(other).all(fits)
+    }
 }
 
 /// Whom a route is for.
@@ -23,8 +43,10 @@ pub struct Route {
 pub enum Audience {
     /// Whoever sends requests to models.
     Public,
-    /// Whoever runs the server: health, metrics, loading and unloading.
+    /// Whoever runs the server: metrics, loading and unloading.
     Admin,
+    /// Both: health, and what else is known of the server.
+    Everyone,
 }
 
 /// What OpenAPI says of a route.
@@ -40,9 +62,53 @@ pub struct Doc {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
     Predict,
-    Health,
     OpenInference,
+    Repository,
+    TensorFlow,
+    Cloud,
+    Health,
     Server,
+}
+
+impl Tag {
+    /// Every tag, in the order in which the document shows them.
+    pub const ALL: [Tag; 7] = [
+        Tag::Predict,
+        Tag::OpenInference,
+        Tag::Repository,
+        Tag::TensorFlow,
+        Tag::Cloud,
+        Tag::Health,
+        Tag::Server,
+    ];
+
+    /// The tag's name and what it stands for.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Tag::Predict => (
+                "Predict",
+                "Rows, columns or tensors, answered in the style of the request",
+            ),
+            Tag::OpenInference => (
+                "Open Inference Protocol",
+                "Version 2 of KServe's protocol, which Triton and others speak",
+            ),
+            Tag::Repository => (
+                "Repository",
+                "Which models there are, and which of them are served",
+            ),
+            Tag::TensorFlow => (
+                "TensorFlow Serving",
+                "Its REST API, which is also version 1 of KServe's protocol",
+            ),
+            Tag::Cloud => (
+                "Cloud platforms",
+                "What Amazon SageMaker asks of a container",
+            ),
+            Tag::Health => ("Health", "For probes, load balancers and Prometheus"),
+            Tag::Server => ("Server", "Pages and this document"),
+        }
+    }
 }
 
 /// What a body holds. Each has its media type and its schema in the OpenAPI document.
@@ -52,6 +118,8 @@ pub enum Content {
     Nothing,
     /// A page for people.
     Page,
+    Style,
+    Script,
     /// Prometheus's text.
     Metrics,
     /// A JSON object that is not described further.
@@ -66,8 +134,42 @@ pub enum Content {
     ModelNames,
     ModelMetadata,
     ModelReady,
+    ModelConfig,
+    Statistics,
+    IndexRequest,
+    Index,
+    ControlRequest,
     InferRequest,
     InferAnswer,
+    TensorFlowNames,
+    TensorFlowStatus,
+    TensorFlowMetadata,
+    TensorFlowRequest,
+    TensorFlowAnswer,
+    InvocationRequest,
+    InvocationAnswer,
+}
+
+impl Content {
+    /// Whether a request may leave the body out.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Content::IndexRequest | Content::ControlRequest)
+    }
+
+    /// Whether it is a request to run a model, or the answer to one.
+    pub fn is_inference(self) -> bool {
+        matches!(
+            self,
+            Content::PredictRequest
+                | Content::PredictAnswer
+                | Content::InferRequest
+                | Content::InferAnswer
+                | Content::TensorFlowRequest
+                | Content::TensorFlowAnswer
+                | Content::InvocationRequest
+                | Content::InvocationAnswer
+        )
+    }
 }
 
 /// Writes routes as a table, one row each:
@@ -78,7 +180,7 @@ macro_rules! routes {
         &[$($crate::http::route::Route {
             audience: $crate::http::route::Audience::$audience,
             method: stringify!($method),
-            path: $path,
+            path: std::borrow::Cow::Borrowed($path),
             handler: || $crate::http::route::routes!(@$method $handler),
             doc: $crate::http::route::Doc {
                 tag: $crate::http::route::Tag::$tag,

@@ -15,12 +15,19 @@ use crate::tensor::value::{NamedTensor, Tensor};
 /// What an answer says.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
-    pub model_name: &'a str,
-    pub model_version: &'a str,
+    /// Whose answer it is; TensorFlow Serving does not say.
+    pub model: Option<ModelRef<'a>>,
     pub id: Option<&'a str>,
     /// Whose outputs they are: it may name an output's columns.
     pub signature: &'a Signature,
     pub outputs: &'a [NamedTensor],
+}
+
+/// A model's name and version.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelRef<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
 }
 
 /// Writes `answer` in `style`. Fails only for [`Style::Rows`], when an output has no dimension for the rows.
@@ -31,14 +38,7 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
         .map(|output| output.tensor.data().len())
         .sum();
     let mut out = Vec::with_capacity(256 + 4 * data);
-    out.extend_from_slice(b"{\"model_name\":");
-    write_text(&mut out, answer.model_name);
-    out.extend_from_slice(b",\"model_version\":");
-    write_text(&mut out, answer.model_version);
-    if let Some(id) = answer.id {
-        out.extend_from_slice(b",\"id\":");
-        write_text(&mut out, id);
-    }
+    write_answer_head(&mut out, answer);
     match style {
         Style::Rows => write_rows(&mut out, answer, nan)?,
         Style::Columns => write_columns(&mut out, answer, nan),
@@ -48,9 +48,29 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
     Ok(out)
 }
 
+/// Opens the answer's object and writes all of it but the outputs.
+pub fn write_answer_head(out: &mut Vec<u8>, answer: &Answer<'_>) {
+    out.push(b'{');
+    if let Some(ModelRef { name, version }) = answer.model {
+        write_field(out, "model_name", name);
+        write_field(out, "model_version", version);
+    }
+    if let Some(id) = answer.id {
+        write_field(out, "id", id);
+    }
+}
+
+/// Writes a field of text, which another field follows.
+fn write_field(out: &mut Vec<u8>, name: &str, text: &str) {
+    write_text(out, name);
+    out.push(b':');
+    write_text(out, text);
+    out.push(b',');
+}
+
 fn write_rows(out: &mut Vec<u8>, answer: &Answer<'_>, nan: NanForm) -> Result<()> {
     let rows = common_rows(answer.outputs)?;
-    out.extend_from_slice(b",\"predictions\":");
+    out.extend_from_slice(b"\"predictions\":");
     if let [output] = answer.outputs {
         write_nested(out, output, answer.signature, nan);
         return Ok(());
@@ -138,7 +158,7 @@ fn common_rows(outputs: &[NamedTensor]) -> Result<usize> {
 }
 
 fn write_columns(out: &mut Vec<u8>, answer: &Answer<'_>, nan: NanForm) {
-    out.extend_from_slice(b",\"outputs\":");
+    out.extend_from_slice(b"\"outputs\":");
     match answer.outputs {
         [output] => write_nested(out, output, answer.signature, nan),
         outputs => write_list(out, b"{}", outputs, |out, output| {
@@ -150,27 +170,27 @@ fn write_columns(out: &mut Vec<u8>, answer: &Answer<'_>, nan: NanForm) {
 }
 
 fn write_protocol(out: &mut Vec<u8>, outputs: &[NamedTensor], nan: NanForm) {
-    out.extend_from_slice(b",\"outputs\":");
+    out.extend_from_slice(b"\"outputs\":");
     write_list(out, b"[]", outputs, |out, output| {
         write_tensor_object(out, output, nan)
     });
 }
 
 /// Writes one tensor object of the Open Inference Protocol, its data flat.
-pub fn write_tensor_object(
-    out: &mut Vec<u8>,
-    NamedTensor { name, tensor }: &NamedTensor,
-    nan: NanForm,
-) {
+pub fn write_tensor_object(out: &mut Vec<u8>, output: &NamedTensor, nan: NanForm) {
+    write_tensor_head(out, output);
+    out.extend_from_slice(b",\"data\":");
+    let count = output.tensor.shape().elements();
+    elements(&output.tensor).write(out, &[count], 0..count, nan);
+    out.push(b'}');
+}
+
+/// Opens a tensor object and writes all of it but the data.
+pub fn write_tensor_head(out: &mut Vec<u8>, NamedTensor { name, tensor }: &NamedTensor) {
     out.extend_from_slice(b"{\"name\":");
     write_text(out, name);
     let (dtype, shape) = (tensor.dtype(), tensor.shape());
-    out.extend_from_slice(
-        format!(",\"datatype\":\"{dtype}\",\"shape\":{shape},\"data\":").as_bytes(),
-    );
-    let count = shape.elements();
-    elements(tensor).write(out, &[count], 0..count, nan);
-    out.push(b'}');
+    out.extend_from_slice(format!(",\"datatype\":\"{dtype}\",\"shape\":{shape}").as_bytes());
 }
 
 /// Writes a whole tensor as lists nested like its shape; as one map for each row where its columns have names.
@@ -231,7 +251,8 @@ fn write_dims<T: WriteJson>(out: &mut Vec<u8>, dims: &[usize], elements: &[T], n
     }
 }
 
-fn write_list<T>(
+/// Writes items between brackets, with commas between them.
+pub fn write_list<T>(
     out: &mut Vec<u8>,
     brackets: &[u8; 2],
     items: impl IntoIterator<Item = T>,

@@ -8,7 +8,14 @@ use crate::tensor::dtype::DataType;
 use crate::tensor::signature::TensorSpec;
 
 /// The protocol's extensions that work here, on every face; a client may rely on each that is listed.
-const EXTENSIONS: &[&str] = &["model_configuration", "model_repository", "statistics"];
+const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+];
 
 /// What a model takes and gives.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! What is in the repository and in which state, and the control over what is served.
 
 use super::Service;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::serving::orders::{Action, Orders};
 use crate::serving::registry::VersionState;
 
 /// One version of a model in the repository, or a model that has none to name.
@@ -55,6 +56,14 @@ pub struct Control<'a> {
     pub door: Door,
 }
 
+/// How models are loaded and unloaded while the server runs.
+#[derive(Debug, Clone)]
+pub struct ModelControl {
+    pub orders: Orders,
+    /// Whether only whoever comes in at `server.admin_address` may.
+    pub admin_only: bool,
+}
+
 impl Service {
     /// Every version in the repository, or only those that take traffic.
     pub fn index(&self, ready_only: bool) -> Vec<IndexEntry> {
@@ -74,8 +83,12 @@ impl Service {
             index.extend(model.versions.iter().map(|(version, state)| {
                 let (state, reason) = match state {
                     VersionState::Loading => (IndexState::Loading, None),
-                    VersionState::Ready(_) => (IndexState::Ready, None),
+                    VersionState::Ready(_) => (IndexState::Ready, model.refused_reason(*version)),
                     VersionState::Failed(error) => (IndexState::Unavailable, Some(error.chain())),
+                    VersionState::Draining => (IndexState::Unloading, None),
+                    VersionState::Unloaded => {
+                        (IndexState::Unavailable, Some("unloaded".to_owned()))
+                    }
                 };
                 entry(version.to_string(), state, reason)
             }));
@@ -86,17 +99,70 @@ impl Service {
 
     /// Loads a model as it is in the repository now; one that is served goes on until the new one has proven itself.
     pub async fn load(&self, control: Control<'_>) -> Result<()> {
-        self.check_control(&control)
+        self.order(Action::Load, control).await
     }
 
     /// Takes a model out of service, once what is in flight is answered.
     pub async fn unload(&self, control: Control<'_>) -> Result<()> {
-        self.check_control(&control)
+        self.order(Action::Unload, control).await
     }
 
-    fn check_control(&self, _: &Control<'_>) -> Result<()> {
-        Err(Error::permission_denied(
-            "models are loaded at start and stay: set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them",
-        ))
+    async fn order(&self, action: Action, control: Control<'_>) -> Result<()> {
+        let Control {
+            model,
+            parameters,
+            door,
+        } = control;
+        let orders = self.orders(door)?;
+        check_parameters(&parameters)?;
+        if self.shutdown.is_draining() {
+            return Err(Error::unavailable("the server is shutting down"));
+        }
+        let answer = orders.give(action, model)?;
+        match tokio::time::timeout(self.settings.request_timeout, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::unavailable("the server is shutting down")),
+            Err(_) => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!(
+                    "model '{model}': this takes longer than a request may, and goes on; the repository index tells how it ends"
+                ),
+            )),
+        }
     }
+
+    /// Whom to give orders, if whoever comes through this door may.
+    fn orders(&self, door: Door) -> Result<&Orders> {
+        let Some(ModelControl { orders, admin_only }) = &self.control else {
+            return Err(Error::permission_denied(
+                "models are loaded at start and stay; set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them",
+            ));
+        };
+        if *admin_only && door == Door::Public {
+            return Err(Error::permission_denied(
+                "models are loaded and unloaded over HTTP on server.admin_address, and nowhere else",
+            ));
+        }
+        Ok(orders)
+    }
+}
+
+fn check_parameters(parameters: &[&str]) -> Result<()> {
+    for name in parameters {
+        let is_override = *name == "config" || name.starts_with("file:");
+        match *name {
+            "unload_dependents" => {}
+            _ if is_override => {
+                return Err(Error::invalid(format!(
+                    "parameter '{name}': a model is loaded as it is in the repository, and nothing of it can be overridden"
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown parameter '{name}'; the only one is 'unload_dependents'"
+                )));
+            }
+        }
+    }
+    Ok(())
 }

@@ -9,14 +9,15 @@ use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
 use super::class_names::ClassNames;
 use super::lane::{Completed, Lane, LaneConfig, Split};
+use super::loading::Wanted;
 use super::statistics::Statistics;
 use super::trial::Trial;
 use super::usage::Usage;
 use crate::config::EngineRules;
 use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
+use crate::repository::Version;
 use crate::repository::manifest::{Labels, VersionPolicy};
-use crate::repository::{ModelFiles, Version};
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::signature::{CheckedInputs, Signature};
 use crate::tensor::value::NamedTensor;
@@ -118,12 +119,16 @@ impl Deployment {
     /// here.
     pub fn load(
         machinery: &Machinery,
-        model: &str,
-        version: Version,
-        files: &ModelFiles,
+        wanted: &Wanted,
         found: Option<Verdict>,
-        statistics: Arc<Statistics>,
     ) -> Result<Deployment> {
+        let Wanted {
+            model,
+            version,
+            files,
+            statistics,
+        } = wanted;
+        let version = *version;
         let started = Instant::now();
         let path = files
             .versions
@@ -155,7 +160,7 @@ impl Deployment {
             took: started.elapsed(),
         };
         let facts = Facts {
-            model: model.to_owned(),
+            model: model.clone(),
             version: version.to_string(),
             path: path.clone(),
             class_names: ClassNames::new(files, running.model.signature())?,
@@ -167,7 +172,7 @@ impl Deployment {
             bytes: source.bytes.len(),
             versions: files.manifest.versions.clone(),
             labels: files.manifest.labels.clone(),
-            statistics,
+            statistics: statistics.clone(),
             stamp,
             rules,
             verdict,

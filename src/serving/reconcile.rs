@@ -1,21 +1,23 @@
-//! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and shows
-//! every step in the registry.
+//! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and carries
+//! out the orders that come later. The board shows every step.
+
+mod load;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
-use std::time::Instant;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use self::load::{Load, Outcome};
+use super::board::{Board, Leaving};
 use super::deployment::{Deployment, Machinery};
+use super::loading::Wanted;
+use super::orders::{Action, Order};
 use super::registry::{ModelEntry, Registry, Scan, VersionState};
-use super::trial::{Candidate, Trial, Tried};
 use crate::config::ModelsConfig;
-use crate::engine::STACK_BYTES;
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::repository::manifest::{VersionPolicy, version_number};
-use crate::repository::{FoundModel, ModelFiles, Snapshot, Version, policy, store};
-use crate::telemetry::logging::milliseconds;
+use crate::repository::{ModelFiles, Snapshot, Version, policy, store};
 
 /// Loads a repository into a registry.
 pub struct Reconciler {
@@ -23,11 +25,12 @@ pub struct Reconciler {
     pub models: ModelsConfig,
     pub machinery: Machinery,
     pub registry: Arc<Registry>,
+    pub board: Board,
 }
 
 impl Reconciler {
-    /// Reads the repository once and loads what it holds. Blocks until every load has ended.
-    pub fn run(&self) {
+    /// Reads the repository once and loads what it holds, then carries out orders until nobody can give any more.
+    pub fn run(&self, orders: Receiver<Order>) {
         match store::scan(&self.path) {
             Ok(snapshot) => self.apply(snapshot),
             Err(error) => {
@@ -37,6 +40,18 @@ impl Reconciler {
                     .update(|table| table.scan = Scan::Failed(reason.clone()));
             }
         }
+        self.rest();
+        for order in orders {
+            self.obey(order);
+            self.rest();
+        }
+    }
+
+    /// Gives back what only loading needs.
+    fn rest(&self) {
+        if let Some(trial) = &self.machinery.trial {
+            trial.rest();
+        }
     }
 
     fn apply(&self, snapshot: Snapshot) {
@@ -44,27 +59,31 @@ impl Reconciler {
             tracing::warn!(reason, "passed over in the model repository");
         }
         let default_model = self.default_model(&snapshot);
-        let pinned = self.models.version.as_deref().and_then(version_number);
         let mut work = Vec::new();
         let mut entries = BTreeMap::new();
         for (name, found) in snapshot.models {
-            let pin = pinned.filter(|_| default_model.as_ref() == Some(&name));
-            let (entry, loads) = plan(&name, found, pin);
+            let is_default = default_model.as_ref() == Some(&name);
+            let mut entry = ModelEntry {
+                is_required: true,
+                ..ModelEntry::default()
+            };
+            match found {
+                Ok(files) => {
+                    let load = self.plan(&name, files, is_default);
+                    load.begin(&mut entry);
+                    entry.default_version = load.files.manifest.default_version;
+                    work.push(load);
+                }
+                Err(problem) => {
+                    tracing::error!(model = name, reason = problem, "model cannot be loaded");
+                    entry.problem = Some(problem);
+                }
+            }
+            self.board.announce(&name, &entry);
             entries.insert(name, entry);
-            work.extend(loads);
         }
         if entries.is_empty() {
             tracing::warn!(path = %self.path.display(), "the model repository holds no model");
-        }
-        for (name, model) in &entries {
-            if model.problem.is_some() {
-                self.machinery.metrics.set_model_state(name, "", "failed");
-            }
-            for (version, state) in &model.versions {
-                self.machinery
-                    .metrics
-                    .set_model_state(name, &version.to_string(), state.name());
-            }
         }
         self.registry.update(|table| {
             table.models = entries.clone();
@@ -72,9 +91,7 @@ impl Reconciler {
             table.scan = Scan::Done;
         });
         self.load_all(work);
-        if let Some(trial) = &self.machinery.trial {
-            trial.rest();
-        }
+        self.registry.update(|table| table.is_settled = true);
     }
 
     /// Configuration first, then the repository's own word, then the only model there is.
@@ -92,9 +109,21 @@ impl Reconciler {
                 "the default model is not in the repository; /predict answers 404"
             );
         }
-        let mut names = snapshot.models.keys();
-        let only = names.next().filter(|_| names.next().is_none());
-        named.or_else(|| only.cloned())
+        named.or_else(|| only(snapshot.models.keys()))
+    }
+
+    /// What is to be loaded of a model. A pin takes the place of the default model's own policy.
+    fn plan(&self, name: &str, mut files: ModelFiles, is_default: bool) -> Load {
+        let pinned = self.models.version.as_deref().and_then(version_number);
+        if let Some(pin) = pinned.filter(|_| is_default) {
+            files.manifest.versions = VersionPolicy::Pinned(vec![pin]);
+            files.manifest.default_version = Some(pin);
+        }
+        Load {
+            name: name.to_owned(),
+            plan: policy::plan(&files.manifest.versions, files.versions.keys().copied()),
+            files,
+        }
     }
 
     /// Loads models side by side, each model's versions one after the other.
@@ -106,192 +135,180 @@ impl Reconciler {
             for _ in 0..loaders {
                 scope.spawn(|| {
                     while let Some(load) = next() {
-                        self.load_model(load);
+                        self.load_versions(&load);
                     }
                 });
             }
         });
     }
 
-    fn load_model(&self, load: Load) {
-        let Load { name, files, plan } = load;
-        let mut served = 0;
-        let mut candidates = plan.candidates.into_iter().peekable();
+    /// Tries a model's versions until as many serve as are wanted. One that serves already goes on until the new one
+    /// has proven itself, and stays where that fails; where a newer version failed, it is not touched at all.
+    fn load_versions(&self, load: &Load) -> Outcome {
+        let Load { name, plan, .. } = load;
+        let mut outcome = Outcome::default();
+        let mut candidates = plan.candidates.iter().copied().peekable();
         while let Some(version) = candidates.next() {
-            let state = match self.load_version(&name, version, &files) {
-                Ok(deployment) => {
-                    served += 1;
-                    VersionState::Ready(Arc::new(deployment))
-                }
-                Err(error) => VersionState::Failed(Arc::new(error)),
-            };
-            let next = candidates.peek().filter(|_| served < plan.wanted);
+            let serving = self.board.serving(name, version);
+            let is_left = serving.is_some() && !outcome.failed.is_empty();
+            let loaded = (!is_left).then(|| self.load_version(load, version, serving.as_ref()));
+            if serving.is_some() || matches!(loaded, Some(Ok(_))) {
+                outcome.served.push(version);
+            }
+            if let Some(Err(error)) = &loaded {
+                outcome.failed.push((version, error.clone()));
+            }
+            let next = candidates.peek().copied();
+            let next = next.filter(|_| outcome.served.len() < plan.wanted);
             // In one step, so that the server is never ready between two versions.
-            let states = [(version, state)]
-                .into_iter()
-                .chain(next.map(|next| (*next, VersionState::Loading)));
-            self.show(&name, states.collect());
+            let replaced = self.board.change(name, |entry| {
+                match &loaded {
+                    Some(Ok(deployment)) => entry.serve(version, deployment.clone()),
+                    Some(Err(error)) => entry.refuse(version, error.clone()),
+                    None => {}
+                }
+                if let Some(next) = next {
+                    entry.begin(next);
+                }
+            });
+            self.drop_when_idle(name, replaced);
             if next.is_none() {
-                return;
+                break;
             }
         }
+        outcome
     }
 
-    fn load_version(&self, name: &str, version: Version, files: &ModelFiles) -> Result<Deployment> {
-        let started = Instant::now();
-        let loaded = self.load_on_its_own_thread(name, version, files);
-        let took_ms = milliseconds(started.elapsed());
-        match &loaded {
-            Ok(deployment) => {
-                let loaded = &deployment.loaded;
-                let engine = loaded.engine;
-                tracing::info!(model = name, version, engine, took_ms, "model loaded");
-                let metrics = &self.machinery.metrics;
-                metrics.set_model_loaded(name, &version.to_string(), loaded);
-            }
-            Err(error) => tracing::error!(
-                model = name,
-                version,
-                took_ms,
-                reason = error.chain(),
-                "model failed to load"
-            ),
-        }
-        loaded
-    }
-
-    /// Loads a version on a thread that can be given up: an engine that does not end must not hold the others up.
-    fn load_on_its_own_thread(
+    fn load_version(
         &self,
-        name: &str,
+        load: &Load,
         version: Version,
-        files: &ModelFiles,
-    ) -> Result<Deployment> {
-        let Machinery {
-            trial,
-            load_timeout,
-            metrics,
-            ..
-        } = &self.machinery;
-        let rules = files.manifest.engine_rules(&self.machinery.engine_rules);
-        let engines = self.machinery.engines.chosen(&rules.engine)?;
-        // Before its time begins, so that a model which hangs does not cost others theirs.
-        let turn = trial.as_ref().map(Trial::turn);
-        let deadline = Instant::now() + *load_timeout;
-        let given_up = || {
-            metrics.load_abandoned(name, &version.to_string());
-            Error::unavailable(format!(
-                "loading took longer than inference.load_timeout_ms ({} ms) and was given up",
-                load_timeout.as_millis()
-            ))
+        serving: Option<&Arc<Deployment>>,
+    ) -> Result<Arc<Deployment>, Arc<Error>> {
+        let statistics = serving.map(|serving| serving.facts.statistics.clone());
+        let wanted = Wanted {
+            model: load.name.clone(),
+            version,
+            files: load.files.clone(),
+            statistics: statistics.unwrap_or_default(),
         };
-        let path = files.versions.get(&version);
-        let tried = match (trial, turn, path) {
-            (Some(trial), Some(turn), Some(path)) => {
-                let rules = self.machinery.examination(&rules);
-                let candidate = Candidate {
-                    path,
-                    engines: &engines,
-                    rules,
-                    deadline,
-                };
-                trial.run(turn, &candidate)?
-            }
-            _ => Tried::Silent,
-        };
-        let (verdict, _turn) = match tried {
-            Tried::Judged(verdict, turn) => (Some(verdict), turn),
-            Tried::TimedOut => return Err(given_up()),
-            Tried::Silent => (None, None),
-        };
-        let (reply, loaded) = mpsc::sync_channel(1);
-        let load = {
-            let (machinery, name, files) = (self.machinery.clone(), name.to_owned(), files.clone());
-            let statistics = Arc::default();
-            move || {
-                let load =
-                    || Deployment::load(&machinery, &name, version, &files, verdict, statistics);
-                // Nobody listens any more once the load was given up.
-                let _ = reply.send(guarded("while loading", load));
-            }
-        };
-        let thread = thread::Builder::new()
-            .name(format!("load-{name}"))
-            .stack_size(STACK_BYTES);
-        let unstarted =
-            |error| Error::internal("a loading thread did not start").with_source(error);
-        thread.spawn(load).map_err(unstarted)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        loaded
-            .recv_timeout(left)
-            .unwrap_or_else(|_| Err(given_up()))
+        let loaded = self.machinery.load(wanted);
+        loaded.map(Arc::new).map_err(Arc::new)
     }
 
-    fn show(&self, name: &str, states: Vec<(Version, VersionState)>) {
-        for (version, state) in &states {
-            self.machinery
-                .metrics
-                .set_model_state(name, &version.to_string(), state.name());
+    fn drop_when_idle(&self, name: &str, replaced: Leaving) {
+        if !replaced.is_empty()
+            && let Err(error) = self.board.drain(name, replaced, None, || ())
+        {
+            let reason = error.chain();
+            tracing::error!(model = name, reason, "what was replaced is dropped at once");
         }
+    }
+
+    fn obey(&self, order: Order) {
+        let Order {
+            action,
+            model,
+            reply,
+        } = order;
+        // Whoever gave the order may have left, here and below.
+        match action {
+            Action::Load => {
+                let loaded = guarded("while loading", || self.load(&model));
+                let _ = reply.send(loaded);
+            }
+            Action::Unload => match self.registry.table().model(&model) {
+                Err(unknown) => drop(reply.send(Err(unknown))),
+                Ok(_) => {
+                    let leaving = self.board.change(&model, ModelEntry::unload);
+                    let name = model.clone();
+                    let then = move || {
+                        tracing::info!(model = name, "model unloaded");
+                        let _ = reply.send(Ok(()));
+                    };
+                    let unloaded = Some(VersionState::Unloaded);
+                    if let Err(error) = self.board.drain(&model, leaving, unloaded, then) {
+                        tracing::error!(model, reason = error.chain(), "unloaded without a wait");
+                    }
+                }
+            },
+        }
+    }
+
+    /// Loads one model as the repository has it now.
+    fn load(&self, name: &str) -> Result<()> {
+        let mut snapshot = store::scan(&self.path)?;
+        let found = snapshot.models.remove(name);
+        let found = found.ok_or_else(|| not_in_repository(name, &snapshot))?;
         self.registry.update(|table| {
-            if let Some(model) = table.models.get_mut(name) {
-                model.versions.extend(states.iter().cloned());
+            if matches!(table.scan, Scan::Failed(_)) {
+                (table.scan, table.is_settled) = (Scan::Done, true);
             }
         });
-    }
-}
-
-/// One model to load.
-struct Load {
-    name: String,
-    files: ModelFiles,
-    plan: policy::Plan,
-}
-
-/// A model's first entry, and what is to be loaded for it. A pin takes the place of the model's own policy.
-fn plan(name: &str, found: FoundModel, pin: Option<Version>) -> (ModelEntry, Option<Load>) {
-    let files = match found {
-        Ok(files) => files,
-        Err(problem) => {
-            tracing::error!(model = name, reason = problem, "model cannot be loaded");
-            return (
-                ModelEntry {
-                    problem: Some(problem),
-                    ..ModelEntry::default()
-                },
-                None,
-            );
+        let files = found.map_err(|problem| self.has_problem(name, problem))?;
+        let is_default = self.registry.table().default_model.as_deref() == Some(name);
+        let load = self.plan(name, files, is_default);
+        self.board.change(name, |entry| load.begin(entry));
+        let mut outcome = self.load_versions(&load);
+        outcome.failed.extend(load.missing());
+        let leaving = self.board.change(name, |entry| load.end(entry, &outcome));
+        self.drop_when_idle(name, leaving);
+        self.registry.update(|table| {
+            if table.default_model.is_none() {
+                table.default_model = only(table.models.keys());
+            }
+        });
+        match outcome.failed.first() {
+            None => Ok(()),
+            Some((version, error)) => Err(self.failed(name, *version, error)),
         }
-    };
-    let pinned = pin.map(|version| VersionPolicy::Pinned(vec![version]));
-    let policy = pinned.as_ref().unwrap_or(&files.manifest.versions);
-    let plan = policy::plan(policy, files.versions.keys().copied());
-    let mut entry = ModelEntry {
-        default_version: pin.or(files.manifest.default_version),
-        ..ModelEntry::default()
-    };
-    for version in &plan.missing {
-        let found: Vec<_> = files.versions.keys().map(ToString::to_string).collect();
-        let reason = format!(
-            "it is asked for (by MODEL_VERSION, models.version or model.toml) and the repository has {}",
-            found.join(", ")
-        );
-        tracing::error!(model = name, version, reason, "model cannot be loaded");
-        entry.versions.insert(
-            *version,
-            VersionState::Failed(Arc::new(Error::unavailable(reason))),
-        );
     }
-    // Shown as being loaded from the start, so that readiness never comes too early.
-    for version in plan.candidates.iter().take(plan.wanted) {
-        entry.versions.insert(*version, VersionState::Loading);
+
+    /// What a model's owner wrote beside it cannot be used.
+    fn has_problem(&self, name: &str, problem: String) -> Error {
+        tracing::error!(model = name, reason = problem, "model cannot be loaded");
+        self.board.change(name, |entry| {
+            if !entry.is_served() {
+                entry.problem = Some(problem.clone());
+            }
+        });
+        Error::unavailable(format!("model '{name}' cannot be loaded: {problem}"))
     }
-    (
-        entry,
-        Some(Load {
-            name: name.to_owned(),
-            files,
-            plan,
-        }),
-    )
+
+    fn failed(&self, name: &str, version: Version, error: &Error) -> Error {
+        let kind = match error.kind() {
+            ErrorKind::Unimplemented => ErrorKind::Unimplemented,
+            _ => ErrorKind::Unavailable,
+        };
+        let entry = self.board.entry(name).unwrap_or_default();
+        let mut message = format!(
+            "model '{name}' version {version} failed to load: {}",
+            error.chain()
+        );
+        if entry.is_served() {
+            message.push_str("; versions served: ");
+            message.push_str(&entry.version_list());
+        }
+        Error::new(kind, message)
+    }
+}
+
+fn only<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let only = names.next().filter(|_| names.next().is_none());
+    only.cloned()
+}
+
+fn not_in_repository(name: &str, snapshot: &Snapshot) -> Error {
+    let names: Vec<_> = snapshot
+        .models
+        .keys()
+        .map(|name| format!("'{name}'"))
+        .collect();
+    Error::not_found(match names.is_empty() {
+        true => format!("there is no model '{name}' in the repository, which is empty"),
+        false => format!(
+            "there is no model '{name}' in the repository; its models are {}",
+            names.join(", ")
+        ),
+    })
 }

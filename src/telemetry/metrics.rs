@@ -31,7 +31,7 @@ const ROWS: [f64; 11] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 /// The states a model's version can be in; exactly one of its series is 1.
-const STATES: [&str; 3] = ["loading", "ready", "failed"];
+const STATES: [&str; 4] = ["loading", "ready", "failed", "draining"];
 /// How many of the sampler's readings `onnxd_cpu_usage_ratio` looks back over.
 const CPU_SAMPLES: usize = 5;
 
@@ -309,6 +309,26 @@ impl Metrics {
                 .with_label_values(&[model, version, name]);
             series.set(i64::from(name == state));
         }
+    }
+
+    /// Takes back everything that a version shows while it is there. What it counted stays.
+    pub fn forget_model(&self, model: &str, version: &str) {
+        let inner = &self.inner;
+        let labels = [model, version];
+        // A version that never served shows no more than its state.
+        for name in STATES {
+            let _ = inner
+                .model_state
+                .remove_label_values(&[model, version, name]);
+        }
+        for gauges in [
+            &inner.model_memory,
+            &inner.queue_rows,
+            &inner.queue_capacity,
+        ] {
+            let _ = gauges.remove_label_values(&labels);
+        }
+        let _ = inner.model_load_duration.remove_label_values(&labels);
     }
 
     /// Takes back that this engine serves one model's version.

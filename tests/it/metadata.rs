@@ -1,4 +1,4 @@
-//! Metadata of the Open Inference Protocol, to the letter, and the plain page for people.
+//! Metadata of the Open Inference Protocol, to the letter, and the page for people.
 
 use expect_test::{Expect, expect};
 
@@ -16,7 +16,8 @@ fn check(path: &str, expected: Expect) {
 #[test]
 fn the_server_describes_itself() {
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!(r#"{{"name":"onnxd","version":"{version}","extensions":[]}}"#);
+    let extensions = r#"["binary_tensor_data","classification","model_configuration","model_repository","parameters","statistics"]"#;
+    let expected = format!(r#"{{"name":"onnxd","version":"{version}","extensions":{extensions}}}"#);
     assert_eq!(bundled().get("/v2").text(), expected);
 }
 
@@ -91,11 +92,11 @@ fn the_page_at_the_root_shows_the_models() {
         Some("text/html; charset=utf-8")
     );
     for text in [
-        "This server is ready.",
-        "iris version 2",
-        "digits version 1",
-        "wine version 1",
-        "href=\"/metrics\"",
+        "This server is <span class=\"good\">ready</span>",
+        "<strong>iris</strong></a><span class=\"muted\">version 2</span>",
+        "<strong>digits</strong></a><span class=\"muted\">version 1</span>",
+        "<strong>wine</strong></a><span class=\"muted\">version 1</span>",
+        "href=\"docs\"",
     ] {
         assert!(page.text().contains(text), "{text}: {}", page.text());
     }

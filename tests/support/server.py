@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import prometheus
@@ -14,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 TARGET = REPOSITORY / "target"
 BINARY = TARGET / "release" / "onnxd"
-[LIBRARY] = (TARGET / "venv").glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")
+[LIBRARY] = Path(sysconfig.get_path("platlib")).glob("onnxruntime/capi/libonnxruntime.so.*")
 
 
 def onnxruntime(is_on):
@@ -24,6 +26,12 @@ def onnxruntime(is_on):
 
 # TEST_ONNXRUNTIME=on gives it to all servers of a run that do not say otherwise.
 DEFAULTS = onnxruntime(os.environ.get("TEST_ONNXRUNTIME") == "on")
+
+
+def free_port():
+    """A port that nobody listens on, for what can only be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 class Server:
@@ -38,7 +46,7 @@ class Server:
             )
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
-            self.port = wait_until(self._listening_port, 10, "onnxd listens")
+            self.port = wait_until(lambda: self._port_of("address"), 10, "onnxd listens")
             wait_until(lambda: self.get("/health/ready").ok, ready_within, "onnxd is ready")
         except BaseException:
             self.kill()
@@ -58,16 +66,20 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
+    @property
+    def grpc_port(self):
+        return self._port_of("grpc_address")
+
     def kill(self):
         """Makes sure that it is gone, if it is not yet."""
         self.process.kill()
         self.process.wait()
 
-    def _listening_port(self):
+    def _port_of(self, field):
         if self.process.poll() is not None:
             raise RuntimeError(f"onnxd ended with {self.process.returncode}:\n{self.log.read_text()}")
         for line in self.log.read_text().splitlines():
             entry = json.loads(line)
             if entry["message"] == "listening":
-                return int(entry["address"].rpartition(":")[2])
+                return int(entry[field].rpartition(":")[2])
         return None

@@ -1,0 +1,146 @@
+//! Where every change of a model's state is shown: in the registry, which requests read, and in the metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::deployment::Deployment;
+use super::registry::{ModelEntry, Registry, VersionState};
+use crate::error::{Error, Result};
+use crate::repository::Version;
+use crate::telemetry::metrics::Metrics;
+
+/// How often it is looked whether a request still holds what takes no more of them.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Shows states. Cloning shares it.
+#[derive(Clone)]
+pub struct Board {
+    registry: Arc<Registry>,
+    metrics: Metrics,
+    /// One change at a time, so that the metrics end as the registry does.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What takes no more requests, with its version.
+pub type Leaving = Vec<(Version, Arc<Deployment>)>;
+
+impl Board {
+    /// A board over these.
+    pub fn new(registry: Arc<Registry>, metrics: Metrics) -> Board {
+        Board {
+            registry,
+            metrics,
+            turn: Arc::default(),
+        }
+    }
+
+    /// A model's entry now.
+    pub fn entry(&self, model: &str) -> Option<ModelEntry> {
+        self.registry.table().models.get(model).cloned()
+    }
+
+    /// What serves as this version of a model.
+    pub fn serving(&self, model: &str, version: Version) -> Option<Arc<Deployment>> {
+        let table = self.registry.table();
+        let state = table.models.get(model)?.versions.get(&version)?;
+        state.deployment().cloned()
+    }
+
+    /// Changes a model's entry, and tells what takes no more requests since.
+    pub fn change(&self, model: &str, mut change: impl FnMut(&mut ModelEntry)) -> Leaving {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, after) = self.registry.update(|table| {
+            let entry = table.models.entry(model.to_owned()).or_default();
+            let before = entry.clone();
+            change(entry);
+            (before, entry.clone())
+        });
+        self.tell(model, &before, &after);
+        let stays = |old: &Arc<Deployment>| after.served().any(|(_, new)| Arc::ptr_eq(old, new));
+        let leaving = before.served().filter(|(_, old)| !stays(old));
+        leaving
+            .map(|(version, old)| (version, old.clone()))
+            .collect()
+    }
+
+    /// Shows a fresh entry.
+    pub fn announce(&self, model: &str, entry: &ModelEntry) {
+        self.tell(model, &ModelEntry::default(), entry);
+    }
+
+    fn tell(&self, model: &str, before: &ModelEntry, after: &ModelEntry) {
+        let metrics = &self.metrics;
+        match (&before.problem, &after.problem) {
+            (_, Some(_)) => metrics.set_model_state(model, "", "failed"),
+            (Some(_), None) => metrics.forget_model(model, ""),
+            (None, None) => {}
+        }
+        for (version, old) in &before.versions {
+            let new = after.versions.get(version);
+            let version = version.to_string();
+            let engine = |state: Option<&VersionState>| Some(state?.deployment()?.loaded);
+            if let Some(old) = engine(Some(old))
+                && engine(new).is_none_or(|new| new.engine != old.engine)
+            {
+                metrics.unset_model_engine(model, &version, &old);
+            }
+            if matches!(new, None | Some(VersionState::Unloaded)) {
+                metrics.forget_model(model, &version);
+            }
+        }
+        for (version, state) in &after.versions {
+            if matches!(state, VersionState::Unloaded) {
+                continue;
+            }
+            let version = version.to_string();
+            metrics.set_model_state(model, &version, state.name());
+            if let Some(deployment) = state.deployment() {
+                metrics.set_model_loaded(model, &version, &deployment.loaded);
+            }
+        }
+    }
+
+    /// Waits on a thread of its own until no request holds `leaving` any more, and drops it there: dropping joins
+    /// workers. What then still drains becomes `end`, or is gone.
+    pub fn drain(
+        &self,
+        model: &str,
+        leaving: Leaving,
+        end: Option<VersionState>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let (board, name) = (self.clone(), model.to_owned());
+        let drain = move || {
+            let versions: Vec<_> = leaving.iter().map(|(version, _)| *version).collect();
+            for (_, deployment) in leaving {
+                drop_when_idle(deployment);
+            }
+            board.change(&name, |entry| {
+                for version in &versions {
+                    // It may be loaded anew already.
+                    if matches!(entry.versions.get(version), Some(VersionState::Draining)) {
+                        match &end {
+                            Some(end) => entry.versions.insert(*version, end.clone()),
+                            None => entry.versions.remove(version),
+                        };
+                    }
+                }
+            });
+            then();
+        };
+        let thread = thread::Builder::new().name(format!("drain-{model}"));
+        let unstarted = |error| Error::internal("a thread did not start").with_source(error);
+        thread.spawn(drain).map(drop).map_err(unstarted)
+    }
+}
+
+fn drop_when_idle(mut deployment: Arc<Deployment>) {
+    loop {
+        match Arc::try_unwrap(deployment) {
+            Ok(idle) => return drop(idle),
+            Err(held) => deployment = held,
+        }
+        thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,112 @@
+//! Loads one version: tried out in a process of its own first, then on a thread that can be given up.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use super::deployment::{Deployment, Machinery};
+use super::statistics::Statistics;
+use super::trial::{Candidate, Trial, Tried};
+use crate::engine::STACK_BYTES;
+use crate::error::{Error, Result, guarded};
+use crate::repository::{ModelFiles, Version};
+use crate::telemetry::logging::milliseconds;
+
+/// The version that is to be loaded.
+#[derive(Clone)]
+pub struct Wanted {
+    pub model: String,
+    pub version: Version,
+    pub files: ModelFiles,
+    /// What it has done so far, where it is loaded anew.
+    pub statistics: Arc<Statistics>,
+}
+
+impl Machinery {
+    /// Loads a version and starts its workers, or says in the log and to the caller why not.
+    pub fn load(&self, wanted: Wanted) -> Result<Deployment> {
+        let started = Instant::now();
+        let (model, version) = (wanted.model.clone(), wanted.version);
+        let loaded = self.load_on_its_own_thread(wanted);
+        let took_ms = milliseconds(started.elapsed());
+        match &loaded {
+            Ok(deployment) => {
+                let engine = deployment.loaded.engine;
+                tracing::info!(model, version, engine, took_ms, "model loaded");
+            }
+            Err(error) => tracing::error!(
+                model,
+                version,
+                took_ms,
+                reason = error.chain(),
+                "model failed to load"
+            ),
+        }
+        loaded
+    }
+
+    /// Loads a version on a thread that can be given up: an engine that does not end must not hold the others up.
+    fn load_on_its_own_thread(&self, wanted: Wanted) -> Result<Deployment> {
+        let Machinery {
+            trial,
+            load_timeout,
+            metrics,
+            ..
+        } = self;
+        let Wanted {
+            model,
+            version,
+            files,
+            ..
+        } = &wanted;
+        let rules = files.manifest.engine_rules(&self.engine_rules);
+        let engines = self.engines.chosen(&rules.engine)?;
+        // Before its time begins, so that a model which hangs does not cost others theirs.
+        let turn = trial.as_ref().map(Trial::turn);
+        let deadline = Instant::now() + *load_timeout;
+        let (name, number) = (model.clone(), version.to_string());
+        let given_up = || {
+            metrics.load_abandoned(&name, &number);
+            Error::unavailable(format!(
+                "loading took longer than inference.load_timeout_ms ({} ms) and was given up",
+                load_timeout.as_millis()
+            ))
+        };
+        let path = files.versions.get(version);
+        let tried = match (trial, turn, path) {
+            (Some(trial), Some(turn), Some(path)) => {
+                let rules = self.examination(&rules);
+                let candidate = Candidate {
+                    path,
+                    engines: &engines,
+                    rules,
+                    deadline,
+                };
+                trial.run(turn, &candidate)?
+            }
+            _ => Tried::Silent,
+        };
+        let (verdict, _turn) = match tried {
+            Tried::Judged(verdict, turn) => (Some(verdict), turn),
+            Tried::TimedOut => return Err(given_up()),
+            Tried::Silent => (None, None),
+        };
+        let (reply, loaded) = mpsc::sync_channel(1);
+        let machinery = self.clone();
+        let load = move || {
+            let load = || Deployment::load(&machinery, &wanted, verdict);
+            // Nobody listens any more once the load was given up.
+            let _ = reply.send(guarded("while loading", load));
+        };
+        let thread = thread::Builder::new()
+            .name(format!("load-{name}"))
+            .stack_size(STACK_BYTES);
+        let unstarted =
+            |error| Error::internal("a loading thread did not start").with_source(error);
+        thread.spawn(load).map_err(unstarted)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        loaded
+            .recv_timeout(left)
+            .unwrap_or_else(|_| Err(given_up()))
+    }
+}
