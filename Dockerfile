@@ -87,6 +87,9 @@ LABEL org.opencontainers.image.title="onnxd" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$COMMIT"
 
+# Amazon SageMaker then tells the port to listen on, in SAGEMAKER_BIND_TO_PORT.
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
+
 
 # The server with ONNX Runtime, found in one of the folders that it looks in.
 FROM base AS onnxd-ort

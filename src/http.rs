@@ -14,7 +14,6 @@ pub mod metrics;
 pub mod openapi;
 pub mod route;
 pub mod sagemaker;
-pub mod trace;
 pub mod v1;
 pub mod v2;
 
@@ -22,9 +21,10 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use self::route::{Route, routes};
+use self::route::{Audience, Route, routes};
 use crate::config::{Limits, ServerConfig};
 use crate::service::Service;
+use crate::service::repository::Door;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,6 +35,8 @@ pub struct App {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
+    /// Where requests come in.
+    pub door: Door,
     /// What it all serves, which it tells of.
     pub routes: Arc<[Route]>,
 }
@@ -51,16 +53,24 @@ pub const ROUTES: &[Route] = routes! {
     Public POST "/predict/{model}"                              infer::predict_model,      Predict       PredictRequest => PredictAnswer  "Predict with a model";
     Public POST "/predict/{model}/{version}"                    infer::predict_version,    Predict       PredictRequest => PredictAnswer  "Predict with a version of a model";
 
-    Public GET  "/v2"                                           v2::server,                OpenInference Nothing        => ServerMetadata "The server and its protocol extensions";
-    Public GET  "/v2/health/live"                               v2::live,                  OpenInference Nothing        => Live           "Whether the process answers";
-    Public GET  "/v2/health/ready"                              v2::ready,                 OpenInference Nothing        => Ready          "Whether the server should be sent traffic";
+    Everyone GET "/v2"                                          v2::server,                OpenInference Nothing        => ServerMetadata "The server and its protocol extensions";
+    Everyone GET "/v2/health/live"                              v2::live,                  OpenInference Nothing        => Live           "Whether the process answers";
+    Everyone GET "/v2/health/ready"                             v2::ready,                 OpenInference Nothing        => Ready          "Whether the server should be sent traffic";
     Public GET  "/v2/models"                                    v2::models,                OpenInference Nothing        => ModelNames     "The names of all models";
-    Public GET  "/v2/models/{model}"                            v2::model,                 OpenInference Nothing        => ModelMetadata  "What a model takes and gives";
-    Public GET  "/v2/models/{model}/ready"                      v2::model_ready,           OpenInference Nothing        => ModelReady     "Whether a model is served";
+    Public GET  "/v2/models/stats"                              v2::statistics::models,    OpenInference Nothing        => Statistics     "What all models have done";
+    Public GET  "/v2/models/{model}"                            v2::metadata::model,       OpenInference Nothing        => ModelMetadata  "What a model takes and gives";
+    Public GET  "/v2/models/{model}/ready"                      v2::metadata::model_ready, OpenInference Nothing        => ModelReady     "Whether a model is served";
+    Public GET  "/v2/models/{model}/config"                     v2::config::model,         OpenInference Nothing        => ModelConfig    "How a model is served";
+    Public GET  "/v2/models/{model}/stats"                      v2::statistics::model,     OpenInference Nothing        => Statistics     "What a model's versions have done";
     Public POST "/v2/models/{model}/infer"                      v2::infer_model,           OpenInference InferRequest   => InferAnswer    "Run a model";
-    Public GET  "/v2/models/{model}/versions/{version}"         v2::version,               OpenInference Nothing        => ModelMetadata  "What a version takes and gives";
-    Public GET  "/v2/models/{model}/versions/{version}/ready"   v2::version_ready,         OpenInference Nothing        => ModelReady     "Whether a version is served";
+    Public GET  "/v2/models/{model}/versions/{version}"         v2::metadata::version,     OpenInference Nothing        => ModelMetadata  "What a version takes and gives";
+    Public GET  "/v2/models/{model}/versions/{version}/ready"   v2::metadata::version_ready, OpenInference Nothing      => ModelReady     "Whether a version is served";
+    Public GET  "/v2/models/{model}/versions/{version}/config"  v2::config::version,       OpenInference Nothing        => ModelConfig    "How a version is served";
+    Public GET  "/v2/models/{model}/versions/{version}/stats"   v2::statistics::version,   OpenInference Nothing        => Statistics     "What a version has done";
     Public POST "/v2/models/{model}/versions/{version}/infer"   v2::infer_version,         OpenInference InferRequest   => InferAnswer    "Run a version of a model";
+    Everyone POST "/v2/repository/index"                        v2::repository::index,     Repository    IndexRequest   => Index          "Every version in the repository, with its state";
+    Admin  POST "/v2/repository/models/{model}/load"            v2::repository::load,      Repository    ControlRequest => Object         "Load a model, or load it anew";
+    Admin  POST "/v2/repository/models/{model}/unload"          v2::repository::unload,    Repository    ControlRequest => Object         "Take a model out of service";
 
     Public GET  "/v1/models"                                    v1::models,                TensorFlow    Nothing           => TensorFlowNames    "The names of all models";
     Public GET  "/v1/models/{model}"                            v1::model,                 TensorFlow    Nothing           => TensorFlowStatus   "The state of a model's versions";
@@ -76,11 +86,11 @@ pub const ROUTES: &[Route] = routes! {
     Public GET  "/ping"                                         health::ready,             Cloud         Nothing           => Status             "Amazon SageMaker: whether the server is ready";
     Public POST "/invocations"                                  sagemaker::invoke,         Cloud         InvocationRequest => InvocationAnswer   "Amazon SageMaker: predict with the default model";
 
-    Admin  GET  "/health"                                       health::summary,           Health        Nothing        => Summary        "The state of the server and of every model";
-    Admin  GET  "/health/ready"                                 health::ready,             Health        Nothing        => Status         "Whether the server should be sent traffic";
-    Admin  GET  "/health/live"                                  health::live,              Health        Nothing        => Status         "Whether the process answers";
-    Admin  GET  "/readyz"                                       health::ready,             Health        Nothing        => Status         "The same as /health/ready";
-    Admin  GET  "/livez"                                        health::live,              Health        Nothing        => Status         "The same as /health/live";
+    Everyone GET "/health"                                       health::summary,           Health        Nothing        => Summary        "The state of the server and of every model";
+    Everyone GET "/health/ready"                                 health::ready,             Health        Nothing        => Status         "Whether the server should be sent traffic";
+    Everyone GET "/health/live"                                  health::live,              Health        Nothing        => Status         "Whether the process answers";
+    Everyone GET "/readyz"                                       health::ready,             Health        Nothing        => Status         "The same as /health/ready";
+    Everyone GET "/livez"                                        health::live,              Health        Nothing        => Status         "The same as /health/live";
     Admin  GET  "/metrics"                                      metrics::render,           Health        Nothing        => Metrics        "Prometheus metrics";
 };
 
@@ -104,6 +114,16 @@ pub fn routes(config: &ServerConfig) -> Vec<Route> {
         }
     }
     routes
+}
+
+/// Those of the routes that are served at this door, where there are two.
+pub fn at_door(routes: &[Route], door: Door) -> Arc<[Route]> {
+    let is_served = |route: &&Route| match route.audience {
+        Audience::Everyone => true,
+        Audience::Public => door == Door::Public,
+        Audience::Admin => door == Door::Admin,
+    };
+    routes.iter().filter(is_served).cloned().collect()
 }
 
 /// Every route, behind the whole stack of layers.

@@ -15,9 +15,11 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::grpc;
 use crate::http::connections::Connections;
+use crate::http::route::Route;
 use crate::http::{self, App};
-use crate::service::repository::ModelControl;
+use crate::service::repository::{Door, ModelControl};
 use crate::service::{Service, ServiceSettings};
 use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
@@ -39,10 +41,13 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
+    http: Port,
+    /// `None` where gRPC is off.
+    grpc: Option<Port>,
+    /// Health, metrics and control, where they have an address of their own.
+    admin: Option<Port>,
     connections: Connections,
+    admin_connections: Connections,
     reconciler: Reconciler,
     orders: Receiver<Order>,
     metrics: Metrics,
@@ -71,34 +76,68 @@ impl Server {
             inference,
             log: _,
         } = config;
-        let wanted = SocketAddr::new(server.address, server.port);
-        let cannot =
-            |error| Error::unavailable(format!("cannot listen on {wanted}")).with_source(error);
-        let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
+        let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
+        let grpc = match server.grpc_port {
+            Some(port) => {
+                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
+            }
+            None => None,
+        };
+        let admin = match server.admin_address {
+            Some(address) => Some(bind(address, "server.admin_address").await?),
+            None => None,
+        };
         let registry = Arc::new(Registry::default());
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
         };
-        let connections = Connections::new(server.connections, shutdown.clone());
         let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
         let (orders, taken) = orders::channel();
         if repository.mode == RepositoryMode::Explicit {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
-        let router = http::router(
-            App {
-                service,
+        let grpc = match grpc {
+            Some(listener) => {
+                let app = grpc::App {
+                    service: service.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    request_timeout: server.request_timeout,
+                };
+                Some(Port::new(listener, grpc::router(app)?)?)
+            }
+            None => None,
+        };
+        let routes = http::routes(&server);
+        let router = |door: Door, routes: Arc<[Route]>| {
+            let app = App {
+                service: service.clone(),
                 metrics: metrics.clone(),
-                shutdown,
+                shutdown: shutdown.clone(),
                 limits,
-                routes: http::routes(&server).into(),
-            },
-            &server,
-        );
+                door,
+                routes,
+            };
+            http::router(app, &server)
+        };
+        let at = |door| router(door, http::at_door(&routes, door));
+        let (http, admin) = match admin {
+            None => (
+                Port::new(http, router(Door::Public, routes.as_slice().into()))?,
+                None,
+            ),
+            Some(admin) => (
+                Port::new(http, at(Door::Public))?,
+                Some(Port::new(admin, at(Door::Admin))?),
+            ),
+        };
+        let connections = Connections::new(server.connections, shutdown.clone());
+        // Apart, so that whoever fills the one does not shut the other.
+        let admin_connections = Connections::new(server.connections, shutdown.clone());
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -122,10 +161,11 @@ impl Server {
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            listener,
-            address,
-            router,
+            http,
+            grpc,
+            admin,
             connections,
+            admin_connections,
             reconciler,
             orders: taken,
             metrics,
@@ -151,7 +191,17 @@ impl Server {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.http.address
+    }
+
+    /// The address that it listens on for gRPC, unless that is off.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
+    }
+
+    /// Where health, metrics and control are, if they have an address of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The engines that models may run on.
@@ -167,9 +217,11 @@ impl Server {
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
-            listener,
-            router,
+            http,
+            grpc,
+            admin,
             connections,
+            admin_connections,
             reconciler,
             orders,
             metrics,
@@ -178,7 +230,21 @@ impl Server {
             control,
             ..
         } = self;
-        let mut serving = tokio::spawn(async move { connections.serve(listener, router).await });
+        let mut serving = tokio::spawn(async move {
+            let grpc = async {
+                match grpc {
+                    Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            let admin = async {
+                match admin {
+                    Some(port) => admin_connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
+            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
+        });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || reconciler.run(orders))?;
@@ -201,6 +267,32 @@ impl Server {
         sampler.abort();
         unload(registry, chooser_ended).await
     }
+}
+
+/// A listener, and what is served there.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Port {
+    fn new(listener: TcpListener, router: Router) -> Result<Port> {
+        let unknown = |error| Error::internal("a port has no address").with_source(error);
+        let address = listener.local_addr().map_err(unknown)?;
+        Ok(Port {
+            listener,
+            address,
+            router,
+        })
+    }
+}
+
+async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let cannot = |error| {
+        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+    };
+    TcpListener::bind(wanted).await.map_err(cannot)
 }
 
 /// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
@@ -249,7 +341,7 @@ async fn quiet(metrics: &Metrics) {
     let mut ticks = tokio::time::interval(CPU_SAMPLE);
     while since.elapsed() < QUIET {
         ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
+        if metrics.in_flight() > 0 {
             since = Instant::now();
         }
     }

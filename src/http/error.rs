@@ -60,10 +60,7 @@ pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
 
 /// The answer to a path that no route matches.
 pub async fn unknown_path(uri: Uri) -> Response {
-    let message = format!(
-        "unknown path '{}'; the routes are /predict, /health, /metrics and /v2",
-        uri.path()
-    );
+    let message = format!("unknown path '{}'; /docs shows the routes", uri.path());
     response(&Error::not_found(message))
 }
 

@@ -43,8 +43,10 @@ impl Route {
 pub enum Audience {
     /// Whoever sends requests to models.
     Public,
-    /// Whoever runs the server: health, metrics, loading and unloading.
+    /// Whoever runs the server: metrics, loading and unloading.
     Admin,
+    /// Both: health, and what else is known of the server.
+    Everyone,
 }
 
 /// What OpenAPI says of a route.
@@ -61,6 +63,7 @@ pub struct Doc {
 pub enum Tag {
     Predict,
     OpenInference,
+    Repository,
     TensorFlow,
     Cloud,
     Health,
@@ -69,9 +72,10 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order in which the document shows them.
-    pub const ALL: [Tag; 6] = [
+    pub const ALL: [Tag; 7] = [
         Tag::Predict,
         Tag::OpenInference,
+        Tag::Repository,
         Tag::TensorFlow,
         Tag::Cloud,
         Tag::Health,
@@ -88,6 +92,10 @@ impl Tag {
             Tag::OpenInference => (
                 "Open Inference Protocol",
                 "Version 2 of KServe's protocol, which Triton and others speak",
+            ),
+            Tag::Repository => (
+                "Repository",
+                "Which models there are, and which of them are served",
             ),
             Tag::TensorFlow => (
                 "TensorFlow Serving",
@@ -126,6 +134,11 @@ pub enum Content {
     ModelNames,
     ModelMetadata,
     ModelReady,
+    ModelConfig,
+    Statistics,
+    IndexRequest,
+    Index,
+    ControlRequest,
     InferRequest,
     InferAnswer,
     TensorFlowNames,
@@ -138,6 +151,11 @@ pub enum Content {
 }
 
 impl Content {
+    /// Whether a request may leave the body out.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Content::IndexRequest | Content::ControlRequest)
+    }
+
     /// Whether it is a request to run a model, or the answer to one.
     pub fn is_inference(self) -> bool {
         matches!(

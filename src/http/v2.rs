@@ -1,4 +1,9 @@
-//! The Open Inference Protocol, version 2, over REST: health, metadata and inference.
+//! The Open Inference Protocol, version 2, over REST: the server itself; each part of the protocol has a file.
+
+pub mod config;
+pub mod metadata;
+pub mod repository;
+pub mod statistics;
 
 use std::sync::Arc;
 
@@ -11,9 +16,7 @@ use super::infer::{Face, infer};
 use super::{App, error};
 use crate::error::Result;
 use crate::service::{NAME, VERSION};
-use crate::serving::deployment::PLATFORM;
 use crate::serving::registry::Target;
-use crate::tensor::signature::TensorSpec;
 
 type AppState = State<Arc<App>>;
 type ModelVersion = Path<(String, String)>;
@@ -45,33 +48,13 @@ pub async fn models(State(app): AppState) -> Response {
     ok(json!({ "models": app.service.model_names() }))
 }
 
-/// `GET /v2/models/{model}`
-pub async fn model(State(app): AppState, Path(model): Path<String>) -> Response {
-    answer(metadata(&app, named(model, None)))
-}
-
-/// `GET /v2/models/{model}/versions/{version}`
-pub async fn version(State(app): AppState, Path((model, version)): ModelVersion) -> Response {
-    answer(metadata(&app, named(model, Some(version))))
-}
-
-/// `GET /v2/models/{model}/ready`
-pub async fn model_ready(State(app): AppState, Path(model): Path<String>) -> Response {
-    answer(readiness(&app, named(model, None)))
-}
-
-/// `GET /v2/models/{model}/versions/{version}/ready`
-pub async fn version_ready(State(app): AppState, Path((model, version)): ModelVersion) -> Response {
-    answer(readiness(&app, named(model, Some(version))))
-}
-
 /// `POST /v2/models/{model}/infer`
 pub async fn infer_model(
     State(app): AppState,
     Path(model): Path<String>,
     request: Request,
 ) -> Response {
-    infer(&app, named(model, None), Face::Protocol, request).await
+    infer(&app, Target::model(model), Face::Protocol, request).await
 }
 
 /// `POST /v2/models/{model}/versions/{version}/infer`
@@ -80,37 +63,8 @@ pub async fn infer_version(
     Path((model, version)): ModelVersion,
     request: Request,
 ) -> Response {
-    infer(&app, named(model, Some(version)), Face::Protocol, request).await
-}
-
-fn named(model: String, version: Option<String>) -> Target {
-    Target {
-        model: Some(model),
-        version,
-    }
-}
-
-fn metadata(app: &App, target: Target) -> Result<Value> {
-    let deployment = app.service.deployment(&target)?;
-    let signature = deployment.signature();
-    let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect::<Value>();
-    Ok(json!({
-        "name": deployment.facts.model,
-        "versions": app.service.served_versions(&deployment.facts.model)?,
-        "platform": PLATFORM,
-        "inputs": tensors(&signature.inputs),
-        "outputs": tensors(&signature.outputs),
-        "parameters": { "engine": deployment.loaded.engine, "engine_reason": deployment.why },
-    }))
-}
-
-fn tensor(spec: &TensorSpec) -> Value {
-    json!({ "name": spec.name, "datatype": spec.dtype.name(), "shape": spec.wire_shape() })
-}
-
-fn readiness(app: &App, target: Target) -> Result<Value> {
-    let deployment = app.service.deployment(&target)?;
-    Ok(json!({ "name": deployment.facts.model, "ready": true }))
+    let target = Target::version(model, version);
+    infer(&app, target, Face::Protocol, request).await
 }
 
 fn ok(body: Value) -> Response {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::agreement;
-use super::deployment::{Deployment, Machinery, Running};
+use super::deployment::{Deployment, Facts, Machinery, Running};
 use super::lane::Split;
 use super::measuring::{Way, measure};
 use super::registry::Registry;
@@ -62,6 +62,8 @@ pub struct Chooser {
 
 /// What a model was measured for.
 struct Measured {
+    /// What it was measured as; a version that was loaded anew is another.
+    facts: Weak<Facts>,
     /// Which power of two the rows fell under, if there had been requests.
     class: Option<usize>,
     /// Until then it is not measured again; each time waits longer than the one before.
@@ -116,6 +118,8 @@ impl Chooser {
             }
         }
         self.retire();
+        self.measured
+            .retain(|_, measured| measured.facts.strong_count() > 0);
         true
     }
 
@@ -136,7 +140,9 @@ impl Chooser {
         let facts = &deployment.facts;
         let key = (facts.model.clone(), facts.version.clone());
         let main = deployment.usage.main_load();
-        let is_due = match (self.measured.get(&key), &main) {
+        let before = self.measured.get(&key);
+        let before = before.filter(|before| before.facts.as_ptr() == Arc::as_ptr(facts));
+        let is_due = match (before, &main) {
             (None, _) => true,
             (Some(before), Some(main)) if main.requests >= REQUESTS_TO_TELL => {
                 if before.class == Some(main.class) {
@@ -150,6 +156,8 @@ impl Chooser {
         if !is_due {
             return;
         }
+        let wait = before.map_or(self.intervals.measured_again, |before| before.wait * 2);
+        let wait = wait.min(LONGEST_WAIT);
         let class = main.as_ref().map(|main| main.class);
         let chosen = guarded("while it was measured", || {
             match self.choose(&deployment, main)? {
@@ -169,13 +177,13 @@ impl Chooser {
                 "no better engine could be chosen and started"
             );
         }
-        let wait = match self.measured.get(&key) {
-            Some(before) => before.wait * 2,
-            None => self.intervals.measured_again,
+        let measured = Measured {
+            facts: Arc::downgrade(facts),
+            class,
+            until: Instant::now() + wait,
+            wait,
         };
-        let wait = wait.min(LONGEST_WAIT);
-        let until = Instant::now() + wait;
-        self.measured.insert(key, Measured { class, until, wait });
+        self.measured.insert(key, measured);
     }
 
     /// The best way to run the model, if it is another one than now.

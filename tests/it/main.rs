@@ -1,29 +1,37 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
+mod admin;
 mod bad;
 mod binary;
+mod clouds;
 mod codec;
 mod commands;
 mod drain;
 mod elements;
 mod engines;
+mod explicit;
 mod faces;
 mod fuzz;
+mod generated;
 mod headers;
 mod health;
 mod labelled;
 mod limits;
 mod metadata;
 mod metrics;
+mod model_config;
 mod not_found;
+mod openapi;
 mod overload;
 mod parity;
 mod process;
 mod repository;
 mod requests;
 mod settings;
+mod statistics;
 mod styles;
 mod support;
 mod tensors;
 mod tools;
+mod v1;
 mod versions;

@@ -1,4 +1,4 @@
-//! Metadata of the Open Inference Protocol, to the letter, and the plain page for people.
+//! Metadata of the Open Inference Protocol, to the letter, and the page for people.
 
 use expect_test::{Expect, expect};
 
@@ -93,11 +93,11 @@ fn the_page_at_the_root_shows_the_models() {
         Some("text/html; charset=utf-8")
     );
     for text in [
-        "This server is ready.",
-        "iris version 2",
-        "digits version 1",
-        "wine version 1",
-        "href=\"/metrics\"",
+        "This server is <span class=\"good\">ready</span>",
+        "<strong>iris</strong></a><span class=\"muted\">version 2</span>",
+        "<strong>digits</strong></a><span class=\"muted\">version 1</span>",
+        "<strong>wine</strong></a><span class=\"muted\">version 1</span>",
+        "href=\"docs\"",
     ] {
         assert!(page.text().contains(text), "{text}: {}", page.text());
     }

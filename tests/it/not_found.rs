@@ -10,9 +10,7 @@ fn check(request: Request, status: u16, message: &str) {
 
 #[test]
 fn an_unknown_path_is_told_the_routes() {
-    let message = |path: &str| {
-        format!("unknown path '{path}'; the routes are /predict, /health, /metrics and /v2")
-    };
+    let message = |path: &str| format!("unknown path '{path}'; /docs shows the routes");
     for path in [
         "/nowhere",
         "/predict/iris/2/extra",

@@ -80,6 +80,11 @@ function readable(text) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+function labelled(fields) {
+  const labels = fields.map(({ parameter, input }) => element("label", {}, parameter.name, input));
+  return labels.length > 0 ? element("div", { class: "fields" }, ...labels) : null;
+}
+
 // The fields of one route, what they say now, and the answer to it.
 function trial(api, operation) {
   const parameters = (operation.parameters ?? []).map((parameter) => resolve(api, parameter));
@@ -121,9 +126,7 @@ function trial(api, operation) {
     "form",
     { onsubmit: (event) => { event.preventDefault(); submit(request(), send, answer); } },
     element("h3", {}, "Try it"),
-    fields.length > 0
-      ? element("div", { class: "fields" }, ...fields.map(({ parameter, input }) => element("label", {}, parameter.name, input)))
-      : null,
+    labelled(fields.filter(({ parameter }) => parameter.in === "path")),
     body
       ? element(
           "div",
@@ -132,6 +135,7 @@ function trial(api, operation) {
           element("label", {}, "Body", body),
         )
       : null,
+    labelled(fields.filter(({ parameter }) => parameter.in !== "path")),
     element("div", { class: "buttons" }, send, copy),
     answer,
   );

@@ -6,11 +6,16 @@ use serde_json::{Map, Value, json};
 use crate::http::route::{Content, Route};
 
 /// The errors that a route may answer with: their names in the document, and when they come.
-const ERRORS: [(StatusCode, &str, &str); 10] = [
+const ERRORS: [(StatusCode, &str, &str); 11] = [
     (
         StatusCode::BAD_REQUEST,
         "BadRequest",
         "Malformed body, wrong shape, name, data type or parameter",
+    ),
+    (
+        StatusCode::FORBIDDEN,
+        "Forbidden",
+        "The configuration does not allow it here",
     ),
     (
         StatusCode::NOT_FOUND,
@@ -80,7 +85,8 @@ pub fn of(route: &Route) -> Value {
         "responses": responses(route),
     });
     if doc.takes != Content::Nothing {
-        operation["requestBody"] = json!({ "required": true, "content": content(doc.takes) });
+        operation["requestBody"] =
+            json!({ "required": !doc.takes.is_optional(), "content": content(doc.takes) });
     }
     operation
 }
@@ -114,12 +120,14 @@ fn may_answer(route: &Route, status: StatusCode) -> bool {
     let doc = route.doc;
     let takes_body = doc.takes != Content::Nothing;
     let runs = doc.answers.is_inference();
+    let controls = doc.takes == Content::ControlRequest;
     let names_model = route.path.contains("{model}");
     match status {
         StatusCode::BAD_REQUEST => takes_body || names_model,
         StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => names_model || runs,
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => takes_body,
-        StatusCode::TOO_MANY_REQUESTS => runs,
+        StatusCode::FORBIDDEN => controls,
+        StatusCode::TOO_MANY_REQUESTS => runs || controls,
         StatusCode::INTERNAL_SERVER_ERROR | StatusCode::GATEWAY_TIMEOUT => runs || takes_body,
         StatusCode::SERVICE_UNAVAILABLE => true,
         _ => false,

@@ -1,6 +1,7 @@
 //! A server in this process, with a runtime of its own, so that a test blocks without holding it up.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ impl Setup {
         let settings = [
             ("server.address", "127.0.0.1"),
             ("server.port", "0"),
+            ("server.grpc_port", "0"),
             ("server.drain_delay_ms", "0"),
             ("inference.threads", "1"),
             ("repository.path", &path),
@@ -74,10 +76,7 @@ impl Setup {
 
     /// Adds a file to the repository.
     pub fn file(self, path: &str, contents: impl AsRef<[u8]>) -> Setup {
-        let path = self.folder.path().join(path);
-        let parent = path.parent().expect("a file has a folder");
-        std::fs::create_dir_all(parent).expect("a temporary folder");
-        std::fs::write(path, contents).expect("a temporary file");
+        put(self.folder.path(), path, contents.as_ref());
         self
     }
 
@@ -116,7 +115,7 @@ impl Setup {
     /// Starts a server that lives as long as the process, which would leave its folder behind.
     pub fn start_shared(self) -> TestServer {
         let mut server = self.start();
-        server._folder = None;
+        server.folder = None;
         server
     }
 
@@ -178,7 +177,8 @@ impl Setup {
                 pause: Duration::from_millis(10),
                 measured_again: Duration::ZERO,
             });
-        let address = server.address();
+        let (address, admin) = (server.address(), server.admin_address());
+        let grpc_address = server.grpc_address();
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = mpsc::channel();
         runtime.spawn(async move {
@@ -190,8 +190,10 @@ impl Setup {
         });
         TestServer {
             address,
+            grpc_address,
+            admin,
             gate,
-            _folder: Some(folder),
+            folder: Some(folder),
             stop: Mutex::new(Some(stop)),
             ended: Mutex::new(ended),
             runtime: Some(runtime),
@@ -199,11 +201,21 @@ impl Setup {
     }
 }
 
+fn put(folder: &Path, path: &str, contents: &[u8]) {
+    let path = folder.join(path);
+    let parent = path.parent().expect("a file has a folder");
+    std::fs::create_dir_all(parent).expect("a temporary folder");
+    std::fs::write(path, contents).expect("a temporary file");
+}
+
 /// A server that runs until it is dropped.
 pub struct TestServer {
     pub address: SocketAddr,
+    pub grpc_address: Option<SocketAddr>,
+    /// Where it is controlled, if not there.
+    pub admin: Option<SocketAddr>,
     pub gate: Arc<Gate>,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
     stop: Mutex<Option<oneshot::Sender<Stop>>>,
     ended: Mutex<mpsc::Receiver<Result<()>>>,
     runtime: Option<Runtime>,
@@ -237,6 +249,31 @@ impl TestServer {
     #[track_caller]
     pub fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.ask(&Request::post(path, body))
+    }
+
+    /// Sends a request to where the server is controlled.
+    #[track_caller]
+    pub fn ask_admin(&self, request: &Request) -> Answer {
+        let admin = self.admin.expect("the server has an admin address");
+        let mut connection = Connection::open(admin).expect("the server accepts");
+        connection.send(request);
+        connection.answer()
+    }
+
+    /// Writes a model's version into the repository while the server runs.
+    pub fn put_model(&self, version: &str, script: &Value) {
+        self.put(&format!("{version}/model.onnx"), &script.to_string());
+    }
+
+    /// Writes a file into the repository while the server runs.
+    pub fn put(&self, path: &str, contents: &str) {
+        put(self.repository(), path, contents.as_ref());
+    }
+
+    /// Where the models are.
+    pub fn repository(&self) -> &Path {
+        let folder = self.folder.as_ref().expect("the server has a folder");
+        folder.path()
     }
 
     /// The value of one series, written as the metrics page has it.

@@ -1,0 +1,111 @@
+//! A model's configuration as Triton writes it in JSON, for the clients that ask for it before they send requests.
+//!
+//! Keys that would say something else than that a model is stateless and answers each request once are left out:
+//! perf_analyzer takes the mere presence of `sequence_batching` or `ensemble_scheduling` for a yes.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::{AppState, ModelVersion, answer};
+use crate::error::Result;
+use crate::http::App;
+use crate::repository::manifest::VersionPolicy;
+use crate::service::model_config::{InstanceGroup, ModelConfig, TensorConfig};
+use crate::serving::registry::Target;
+use crate::tensor::dtype::DataType;
+
+/// `GET /v2/models/{model}/config`
+pub async fn model(State(app): AppState, Path(model): Path<String>) -> Response {
+    answer(config(&app, &Target::model(model)))
+}
+
+/// `GET /v2/models/{model}/versions/{version}/config`
+pub async fn version(State(app): AppState, Path((model, version)): ModelVersion) -> Response {
+    answer(config(&app, &Target::version(model, version)))
+}
+
+fn config(app: &App, target: &Target) -> Result<Value> {
+    let ModelConfig {
+        name,
+        platform,
+        backend,
+        version_policy,
+        max_batch_size,
+        inputs,
+        outputs,
+        instance_group,
+        default_model_filename,
+        parameters,
+    } = app.service.model_config(target)?;
+    let parameters = parameters.into_iter();
+    let parameters =
+        parameters.map(|(name, value)| (name.to_owned(), json!({ "string_value": value })));
+    let InstanceGroup {
+        name: group_name,
+        count,
+    } = instance_group;
+    Ok(json!({
+        "name": name,
+        "platform": platform,
+        "backend": backend,
+        "version_policy": policy(&version_policy),
+        "max_batch_size": max_batch_size,
+        "input": inputs.into_iter().map(input).collect::<Value>(),
+        "output": outputs.into_iter().map(output).collect::<Value>(),
+        "instance_group": [{ "name": group_name, "kind": "KIND_CPU", "count": count }],
+        "default_model_filename": default_model_filename,
+        "parameters": parameters.collect::<Map<_, _>>(),
+        "model_transaction_policy": { "decoupled": false },
+    }))
+}
+
+fn policy(policy: &VersionPolicy) -> Value {
+    match policy {
+        VersionPolicy::Latest(count) => json!({ "latest": { "num_versions": count } }),
+        VersionPolicy::All => json!({ "all": {} }),
+        VersionPolicy::Pinned(versions) => json!({ "specific": { "versions": versions } }),
+    }
+}
+
+fn input(tensor: TensorConfig) -> Value {
+    let TensorConfig {
+        name,
+        datatype,
+        dims,
+        label_filename: _,
+    } = tensor;
+    json!({
+        "name": name,
+        "data_type": data_type(datatype),
+        "format": "FORMAT_NONE",
+        "dims": dims,
+        "is_shape_tensor": false,
+        "allow_ragged_batch": false,
+        "optional": false,
+    })
+}
+
+fn output(tensor: TensorConfig) -> Value {
+    let TensorConfig {
+        name,
+        datatype,
+        dims,
+        label_filename,
+    } = tensor;
+    json!({
+        "name": name,
+        "data_type": data_type(datatype),
+        "dims": dims,
+        "label_filename": label_filename.unwrap_or_default(),
+        "is_shape_tensor": false,
+    })
+}
+
+/// The type as a model's configuration calls it, which is not as tensors do for text alone.
+fn data_type(datatype: DataType) -> String {
+    match datatype {
+        DataType::Bytes => "TYPE_STRING".to_owned(),
+        other => format!("TYPE_{}", other.name()),
+    }
+}
