@@ -21,10 +21,13 @@ impl Service {
     /// every model without a target.
     pub fn statistics(&self, target: Option<&Target>) -> Result<Vec<ModelStatistics>> {
         let table = self.registry.table();
-        let all_of = |model: &ModelEntry| -> Vec<Arc<Deployment>> {
-            model.served().map(|(_, served)| served.clone()).collect()
+        let all_of = |model: &ModelEntry| {
+            let mut served: Vec<_> = model.served().map(|(_, served)| served.clone()).collect();
+            // Oldest first, as metadata has them.
+            served.reverse();
+            served
         };
-        let deployments = match target {
+        let deployments: Vec<Arc<Deployment>> = match target {
             None => table.models.values().flat_map(all_of).collect(),
             Some(Target {
                 model: Some(name),
@@ -36,9 +39,7 @@ impl Service {
             }
             Some(target) => vec![self.deployment(target)?],
         };
-        let mut statistics: Vec<_> = deployments.iter().map(|served| of(served)).collect();
-        statistics.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(statistics)
+        Ok(deployments.iter().map(|served| of(served)).collect())
     }
 }
 
