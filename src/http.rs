@@ -1,5 +1,7 @@
 //! The HTTP faces: the route table, and nothing else.
 
+pub mod body;
+pub mod compression;
 pub mod connections;
 pub mod edge;
 pub mod error;

@@ -77,7 +77,7 @@ impl Server {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
         };
-        let connections = Connections::new(server.connections, shutdown.clone());
+        let connections = Connections::new(server.connections, shutdown.clone(), metrics.clone());
         let service = Service::new(registry.clone(), shutdown.clone(), settings);
         let router = http::router(
             App {
@@ -183,14 +183,11 @@ impl Server {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
         };
-        drain(&control, serving, &metrics, times).await;
+        drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
     }
 }
-
-/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// How long each step of a termination may take.
 struct DrainTimes {
@@ -199,12 +196,7 @@ struct DrainTimes {
 }
 
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
-async fn drain(
-    control: &ShutdownControl,
-    mut serving: JoinHandle<()>,
-    metrics: &Metrics,
-    times: DrainTimes,
-) {
+async fn drain(control: &ShutdownControl, mut serving: JoinHandle<()>, times: DrainTimes) {
     let DrainTimes { delay, requests } = times;
     tracing::info!(
         delay_ms = milliseconds(delay),
@@ -216,7 +208,6 @@ async fn drain(
     control.advance(Phase::Closing);
     tokio::select! {
         _ = &mut serving => return,
-        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
         () = tokio::time::sleep(requests) => {
             tracing::warn!("ending: requests are still in flight, they are answered with 503");
             control.advance(Phase::Ending);
@@ -227,18 +218,6 @@ async fn drain(
         }
     }
     serving.abort();
-}
-
-/// Waits until no request has been in flight for a while.
-async fn quiet(metrics: &Metrics) {
-    let mut since = Instant::now();
-    let mut ticks = tokio::time::interval(CPU_SAMPLE);
-    while since.elapsed() < QUIET {
-        ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
-            since = Instant::now();
-        }
-    }
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.

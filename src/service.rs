@@ -215,7 +215,10 @@ fn engine_status(deployment: &Deployment) -> EngineStatus {
 
 fn outcome(kind: ErrorKind) -> Outcome {
     match kind {
-        ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::TooLarge => Outcome::Invalid,
+        ErrorKind::InvalidArgument
+        | ErrorKind::NotFound
+        | ErrorKind::TooLarge
+        | ErrorKind::RequestTimeout => Outcome::Invalid,
         ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
         ErrorKind::DeadlineExceeded => Outcome::Expired,
         ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,

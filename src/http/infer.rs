@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt;
 
+use super::body::unread;
 use super::edge::Inference;
-use super::layers::is_over_limit;
 use super::{App, error};
 use crate::error::{Error, Result};
 use crate::oip::Style;
@@ -196,18 +196,7 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 async fn collect(app: &App, body: Body) -> Result<Bytes> {
     match body.collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) => {
-            let error = error.into_inner();
-            Err(match is_over_limit(&error) {
-                true => Error::too_large(format!(
-                    "the body is larger than the limit of {} bytes",
-                    app.limits.body_bytes
-                )),
-                false => {
-                    Error::invalid("the body could not be read or decompressed").with_source(error)
-                }
-            })
-        }
+        Err(error) => Err(unread(error.into_inner(), app.limits.body_bytes)),
     }
 }
 

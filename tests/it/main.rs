@@ -2,6 +2,8 @@
 
 mod codec;
 mod commands;
+mod compression;
+mod connections;
 mod drain;
 mod elements;
 mod engines;

@@ -1,0 +1,1 @@
+//! Answers are compressed where it pays, with what the client takes.
