@@ -11,21 +11,21 @@ use crate::config::ConnectionLimits;
 /// What the times here count from, since atomics hold no [`Instant`].
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A moment, in milliseconds since [`EPOCH`].
-pub type Millis = u64;
+/// A moment, in microseconds since [`EPOCH`].
+pub type Micros = u64;
 
 /// Now.
-pub fn now() -> Millis {
-    EPOCH.elapsed().as_millis() as Millis
+pub fn now() -> Micros {
+    EPOCH.elapsed().as_micros() as Micros
 }
 
 /// The same moment for timers.
-pub fn instant(at: Millis) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(*EPOCH + Duration::from_millis(at))
+pub fn instant(at: Micros) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(*EPOCH + Duration::from_micros(at))
 }
 
 /// For so long after it was opened, or after its last answer, a connection's next request may be on its way.
-const ON_ITS_WAY: Millis = 200;
+const ON_ITS_WAY: Micros = 200_000;
 
 /// Why a connection is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl Activity {
 
     /// Since when there has been no request, if that is long enough for none to be on its way, and the connection is
     /// not about to leave anyway.
-    pub fn idle_since(&self) -> Option<Millis> {
+    pub fn idle_since(&self) -> Option<Micros> {
         let since = self.since.load(Relaxed);
         let is_idle = since + ON_ITS_WAY <= now()
             && self.in_flight.load(Relaxed) == 0
@@ -224,9 +224,9 @@ impl Activity {
     }
 
     /// When what goes on now must be over, and which limit that is; `None` while a request is worked on.
-    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Millis, Limit)> {
-        let after = |since: Millis, time: Duration, limit| {
-            Some((since.saturating_add(time.as_millis() as Millis), limit))
+    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Micros, Limit)> {
+        let after = |since: Micros, time: Duration, limit| {
+            Some((since.saturating_add(time.as_micros() as Micros), limit))
         };
         let stuck_since = self.stuck_since.load(Relaxed);
         if stuck_since != 0 {
