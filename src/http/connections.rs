@@ -27,8 +27,9 @@ use crate::telemetry::process;
 /// How long to wait before accepting again when the system has no room for another connection, or before asking more
 /// connections to leave.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
-/// At the cap this part of all connections is asked to leave at once, so that they are seldom searched.
-const LEAVING_PART: usize = 100;
+/// At the cap a tenth of all connections is asked to leave at once, but no more than this, so that they are seldom
+/// searched.
+const MOST_LEAVING: usize = 100;
 /// File descriptors that are left for everything but connections.
 const OTHER_FILES: usize = 256;
 
@@ -191,7 +192,7 @@ impl Shared {
             .values()
             .filter_map(|activity| Some((activity.idle_since()?, activity)))
             .collect();
-        let count = open.len().div_ceil(LEAVING_PART).min(idle.len());
+        let count = open.len().div_ceil(10).min(MOST_LEAVING).min(idle.len());
         if count == 0 {
             return;
         }

@@ -5,11 +5,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use onnxd::shutdown::Stop;
+use onnxd::telemetry::process;
 use serde_json::json;
 
-use crate::support::client::{Connection, Request};
+use crate::support::client::{Answer, Connection, Request};
 use crate::support::eventually;
 use crate::support::http2::Http2;
+use crate::support::process::{Daemon, Onnxd};
 use crate::support::server::{Setup, TestServer};
 
 /// Longer than any limit here that is to be run into.
@@ -244,4 +246,100 @@ fn requests_over_http2_are_answered_after_the_port_is_closed() {
 
 fn refuses(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err()
+}
+
+/// A server process, so that its descriptors are not ours.
+fn daemon(limit: &str) -> Daemon {
+    let onnxd = Onnxd::new(["serve"]).under_limit(limit);
+    onnxd.file("models/README.md", "none yet").serve()
+}
+
+fn ask(address: SocketAddr, path: &str) -> Answer {
+    let mut connection = Connection::open(address).expect("the server accepts");
+    connection.send(&Request::get(path));
+    connection.answer()
+}
+
+fn is_alive(address: SocketAddr) -> bool {
+    let begun = Instant::now();
+    let is_alive = ask(address, "/health/live").status == 200;
+    is_alive && begun.elapsed() < Duration::from_secs(2)
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_give_way() {
+    let files = process::raise_open_files_limit().unwrap_or(u64::MAX);
+    // This process has other files, and other tests.
+    let count =
+        usize::try_from(files.saturating_sub(500)).map_or(10_000, |files| files.min(10_000));
+    let count = (count / 2).max(10) * 2;
+    let server = daemon("-S -n 1000");
+    let before = server.resident_bytes();
+    let mut idle: Vec<_> = (0..count)
+        .map(|index| {
+            let mut connection = Connection::open(server.address).expect("the server accepts");
+            if index % 2 == 0 {
+                connection.send(&Request::get("/health/live"));
+                assert_eq!(connection.answer().status, 200);
+            }
+            connection
+        })
+        .collect();
+    assert!(is_alive(server.address));
+    let each = server.resident_bytes().saturating_sub(before) / count as u64;
+    println!("{count} idle connections of {each} bytes each");
+    assert!(each < 24 << 10, "{each} bytes for each connection");
+    for _ in 0..50 {
+        assert!(is_alive(server.address));
+    }
+    // The youngest are still there.
+    let youngest = idle.last_mut().expect("there are many");
+    youngest.send(&Request::get("/health/live"));
+    assert_eq!(youngest.answer().status, 200);
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+    let server = daemon("-S -n 48");
+    let mut many: Vec<_> = (0..100)
+        .map(|_| Connection::open(server.address).expect("the server accepts"))
+        .collect();
+    assert!(is_alive(server.address));
+    for connection in &mut many {
+        connection.send(&Request::get("/health/live"));
+        assert_eq!(connection.answer().status, 200);
+    }
+}
+
+#[test]
+fn fewer_connections_than_wanted_are_taken_where_files_are_few() {
+    let server = daemon("-n 100");
+    let many: Vec<_> = (0..120)
+        .map(|_| Connection::open(server.address).expect("the system accepts"))
+        .collect();
+    assert!(is_alive(server.address));
+    assert!(server.open_files() <= 100);
+    let metrics = ask(server.address, "/metrics");
+    let shown = |line: &str| line.strip_prefix("onnxd_connections ")?.parse().ok();
+    let shown: Option<usize> = metrics.text().lines().find_map(shown);
+    assert!(shown.is_some_and(|open| open <= 50), "{shown:?} are open");
+    drop(many);
+}
+
+#[test]
+fn idle_connections_give_way_when_there_are_no_more_descriptors() {
+    let server = daemon("-n 200");
+    let idle: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = Connection::open(server.address).expect("the server accepts");
+            connection.send(&Request::get("/health/live"));
+            assert_eq!(connection.answer().status, 200);
+            connection
+        })
+        .collect();
+    server.limit_open_files(server.open_files());
+    assert!(is_alive(server.address));
+    server.wait_for_line("cannot accept connections");
+    assert!(is_alive(server.address));
+    drop(idle);
 }
