@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::Bytes;
-use http_body_util::LengthLimitError;
+use http_body_util::{Either, LengthLimitError};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
+use tower_http::decompression::DecompressionBody;
 
 use crate::error::{Error, ErrorKind};
 
@@ -83,6 +84,20 @@ impl<B> Fair<B> {
             rest: Bytes::new(),
             passed: 0,
         }
+    }
+}
+
+/// A request's body as it is after decompression.
+pub type Decompressed<B> = Either<DecompressionBody<B>, Fair<DecompressionBody<B>>>;
+
+/// Lets decompression take turns. A body whose size is known is not compressed, and passes as it is.
+pub fn in_turns<B: Body>(body: DecompressionBody<B>) -> Decompressed<B>
+where
+    DecompressionBody<B>: Body,
+{
+    match body.size_hint().exact() {
+        Some(_) => Either::Left(body),
+        None => Either::Right(Fair::new(body)),
     }
 }
 

@@ -21,7 +21,7 @@ use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use super::body::{Fair, Timely};
+use super::body::{Timely, in_turns};
 use super::compression::compress;
 use super::{App, edge, error, trace};
 use crate::config::{CorsOrigins, ServerConfig};
@@ -75,7 +75,7 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         .layer(RequestDecompressionLayer::new())
         // Decompressing takes turns with everything else.
         .map_request(
-            |request: Request<DecompressionBody<Timely<Limited<Body>>>>| request.map(Fair::new),
+            |request: Request<DecompressionBody<Timely<Limited<Body>>>>| request.map(in_turns),
         )
         // The same limit once more, on what the body grows to.
         .layer(RequestBodyLimitLayer::new(body_bytes));

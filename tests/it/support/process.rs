@@ -152,6 +152,21 @@ impl Daemon {
         pages * rustix::param::page_size() as u64
     }
 
+    /// The most bytes of memory that were ever resident.
+    pub fn peak_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).expect("the process lives");
+        let peak = |line: &str| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        };
+        let kilobytes: Option<u64> = status.lines().find_map(peak);
+        kilobytes.expect("the kernel tells") << 10
+    }
+
     /// How many file descriptors are open.
     pub fn open_files(&self) -> u64 {
         let folder = format!("/proc/{}/fd", self.child.id());
