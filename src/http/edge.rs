@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::App;
+use super::compression::Accepted;
 use super::error::{self, Failure};
 use super::trace::{RequestIds, TraceParent, request_id};
 use crate::error::Error;
@@ -31,6 +32,7 @@ static SPAN_IDS: LazyLock<RequestIds> = LazyLock::new(RequestIds::default);
 /// Serves one request and completes its answer.
 pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let exchange = Exchange::begin(&app, &request);
+    let accepted = Accepted::of(request.headers());
     let response = tokio::select! {
         response = next.run(request) => response,
         // The drain is over: what is left gets an answer rather than a broken connection.
@@ -41,7 +43,7 @@ pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next)
     let mut response = error::as_json(response, app.limits.body_bytes);
     exchange.complete(&app, &mut response);
     exchange.end(&response);
-    response
+    accepted.compress(response).await
 }
 
 /// One exchange, from the request's head to the answer's. Dropped before its end, it is logged as canceled.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 
 use tower::ServiceBuilder;
@@ -22,7 +22,6 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use super::body::{Timely, in_turns};
-use super::compression::compress;
 use super::{App, edge, error, trace};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;
@@ -45,10 +44,8 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         .layer(SetRequestIdLayer::x_request_id(trace::RequestIds::default()))
         // The id comes back in the answer.
         .layer(PropagateRequestIdLayer::x_request_id())
-        // Counts, logs, and completes every answer, whoever below made it.
+        // Counts, logs, completes and compresses every answer, whoever below made it.
         .layer(from_fn_with_state(app, edge::exchange))
-        // Large answers are compressed while they are sent, with what the client takes.
-        .layer(from_fn(compress))
         // Whatever is logged while a request is served carries its ids.
         .layer(
             TraceLayer::new_for_http()

@@ -113,7 +113,7 @@ struct Watch<'a> {
     activity: &'a Activity,
     limits: &'a ConnectionLimits,
     asked: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
-    is_asked: bool,
+    is_listening: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Watch<'a> {
             activity,
             limits,
             asked: Box::pin(activity.asked()),
-            is_asked: false,
+            is_listening: false,
             timer: Box::pin(tokio::time::sleep(limits.idle_timeout)),
         }
     }
@@ -154,8 +154,12 @@ impl<'a> Watch<'a> {
     }
 
     fn is_asked(&mut self, cx: &mut Context<'_>) -> bool {
-        self.is_asked = self.is_asked || self.asked.as_mut().poll(cx).is_ready();
-        self.is_asked
+        // It is told where to knock once: the waker of a task stays the same.
+        if !self.is_listening {
+            self.is_listening = true;
+            return self.asked.as_mut().poll(cx).is_ready();
+        }
+        self.activity.farewell().is_some()
     }
 
     /// The timer is only ever brought forward, and put off when it fires: most requests do not touch it.
