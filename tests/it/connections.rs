@@ -115,6 +115,24 @@ fn a_slow_body_is_answered_with_an_error_and_the_connection_closed() {
 }
 
 #[test]
+fn a_head_that_is_too_large_is_refused() {
+    let server = echo().start();
+    let many = (0..101).fold(Request::get("/"), |request, index| {
+        request.with(&format!("x-{index}"), "1")
+    });
+    let long = Request::get("/").with("x-long", &"1".repeat(70_000));
+    for request in [many, long] {
+        let mut connection = server.send(&request);
+        assert_eq!(connection.answer().status, 431);
+        assert!(connection.is_closed());
+    }
+    let long = Request::get("/").with("x-long", &"1".repeat(20_000));
+    let client = Http2::open(server.address);
+    assert_eq!(client.ask(&long).status, 431);
+    assert_eq!(client.ask(&Request::get("/health/live")).status, 200);
+}
+
+#[test]
 fn a_connection_without_a_request_is_closed_in_the_end() {
     let server = echo().with("server.idle_timeout_ms", "200").start();
     let mut silent = Connection::open(server.address).expect("the server accepts");
