@@ -33,6 +33,8 @@ pub struct Config {
 pub struct ServerConfig {
     pub address: IpAddr,
     pub port: u16,
+    /// `None` serves no gRPC.
+    pub grpc_port: Option<u16>,
     /// Where health, metrics and the control of models are, if not beside the models.
     pub admin_address: Option<SocketAddr>,
     pub drain_delay: Duration,

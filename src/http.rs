@@ -14,7 +14,6 @@ pub mod metrics;
 pub mod openapi;
 pub mod route;
 pub mod sagemaker;
-pub mod trace;
 pub mod v1;
 pub mod v2;
 

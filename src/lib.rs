@@ -3,8 +3,8 @@
 //! ```text
 //! 8  main · cli                       talk to people
 //! 7  server                           composition root: build, bind, run, drain
-//! 6  http                             wire ⇄ service types; the only room that knows a protocol
-//! 5  service                          the façade: infer · metadata · readiness
+//! 6  http ‖ grpc                      wire ⇄ service types; the only rooms that know a transport
+//! 5  service ‖ exchange               the façade: infer · metadata · readiness ‖ what every transport does around a request
 //! 4  serving                          what is live: registry, deployments, lanes, batcher
 //! 3  engine ‖ repository              how a model runs ‖ what is in storage
 //! 2  oip · telemetry · shutdown       JSON form of tensors · metrics and logs · signals and drain
@@ -29,8 +29,10 @@ pub mod repository;
 
 pub mod serving;
 
+pub mod exchange;
 pub mod service;
 
+pub mod grpc;
 pub mod http;
 
 pub mod server;

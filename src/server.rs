@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::route::Route;
 use crate::http::{self, App};
@@ -42,6 +43,8 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 /// A server that is bound and not yet running.
 pub struct Server {
     http: Port,
+    /// `None` where gRPC is off.
+    grpc: Option<Port>,
     /// Health, metrics and control, where they have an address of their own.
     admin: Option<Port>,
     connections: Connections,
@@ -76,6 +79,12 @@ impl Server {
             log: _,
         } = config;
         let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
+        let grpc = match server.grpc_port {
+            Some(port) => {
+                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
+            }
+            None => None,
+        };
         let admin = match server.admin_address {
             Some(address) => Some(bind(address, "server.admin_address").await?),
             None => None,
@@ -99,6 +108,19 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
+        let grpc = match grpc {
+            Some(listener) => {
+                let app = grpc::App {
+                    service: service.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    request_timeout: server.request_timeout,
+                };
+                Some(Port::new(listener, grpc::router(app)?)?)
+            }
+            None => None,
+        };
         let routes = http::routes(&server);
         let router = |door: Door, routes: Arc<[Route]>| {
             let app = App {
@@ -149,6 +171,7 @@ impl Server {
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
             http,
+            grpc,
             admin,
             connections,
             admin_connections,
@@ -180,6 +203,11 @@ impl Server {
         self.http.address
     }
 
+    /// The address that it listens on for gRPC, unless that is off.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|port| port.address)
+    }
+
     /// Where health, metrics and control are, if they have an address of their own.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
@@ -199,6 +227,7 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
             http,
+            grpc,
             admin,
             connections,
             admin_connections,
@@ -211,12 +240,18 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(async move {
+            let grpc = async {
+                match grpc {
+                    Some(port) => connections.serve(port.listener, port.router).await,
+                    None => {}
+                }
+            };
             let admin = async {
                 if let Some(port) = admin {
                     admin_connections.serve(port.listener, port.router).await;
                 }
             };
-            tokio::join!(connections.serve(http.listener, http.router), admin);
+            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
@@ -317,7 +352,7 @@ async fn quiet(metrics: &Metrics) {
     let mut ticks = tokio::time::interval(CPU_SAMPLE);
     while since.elapsed() < QUIET {
         ticks.tick().await;
-        if metrics.http_in_flight() > 0 {
+        if metrics.in_flight() > 0 {
             since = Instant::now();
         }
     }

@@ -256,8 +256,13 @@ fn convert(
     let mut outputs = signature.named_outputs(outputs);
     outputs::select(&mut outputs, wanted);
     let class_names = deployment.class_names(&outputs);
-    let labels = |output: &str, classes| deployment.labels(output, classes);
-    outputs::classify(&mut outputs, wanted, signature, &labels)?;
+    let model = outputs::Classified {
+        signature,
+        // As the model's configuration says, by which clients know how to read the classes.
+        has_rows: deployment.max_batch_rows().is_some(),
+        labels: &|output, classes| deployment.labels(output, classes),
+    };
+    outputs::classify(&mut outputs, wanted, &model)?;
     Ok((outputs, class_names))
 }
 

@@ -4,6 +4,8 @@
 #   rust         cargo test, offline once the crates are there; then the release binary
 #   clients      curl, requests and urllib against the release binary, without ONNX Runtime and
 #                with it; the README's examples
+#   protocols    the clients of Triton, KServe, TensorFlow Serving, SageMaker and Vertex AI, perf_analyzer,
+#                schemathesis and gRPC's reflection and health against the release binary
 #   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
 #                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
@@ -23,7 +25,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust clients conformance models page manifests rolling image)
+usual=(rust clients protocols conformance models page manifests rolling image)
 long=(retrain exports fuzz benches)
 not_run=77
 export CARGO_TARGET_DIR=$PWD/target
@@ -42,6 +44,17 @@ clients() {
     TEST_ONNXRUNTIME=on run_pytest tests/clients tests/engines
 }
 
+protocols() {
+    need libb64-0d test -e "/usr/lib/$(uname -m)-linux-gnu/libb64.so.0d"
+    release_binary
+    venv target/venv-protocols tests/protocols/requirements.txt
+    packages target/perf_analyzer tests/protocols/triton/perf_analyzer.txt target/venv-protocols
+    chmod +x target/perf_analyzer/tritonclient-*.data/data/bin/perf_analyzer
+    # Triton's and KServe's clients define the same messages, so a process can hold only one of them.
+    target/venv-protocols/bin/pytest tests/protocols --ignore tests/protocols/triton
+    target/venv-protocols/bin/pytest tests/protocols/triton
+}
+
 conformance() {
     release_binary
     run_pytest tests/conformance
@@ -50,7 +63,7 @@ conformance() {
 models() {
     release_binary
     venv target/venv tests/requirements.txt
-    packages target/packages tests/models/requirements.txt
+    packages target/packages tests/models/requirements.txt target/venv
     run_pytest tests/models
 }
 
@@ -117,8 +130,8 @@ run_pytest() {
 venv() {
     local folder=$1 requirements=$2 stamp
     need python3-venv python3 -c 'import ensurepip'
-    # They take versions from each other, so all count for all.
-    stamp=$({ python3 --version && cat {tests,tests/exports,models/train}/requirements.txt; } | sha256sum)
+    # All take versions from those that the models were made with.
+    stamp=$({ python3 --version && cat "$requirements" models/train/requirements.txt; } | sha256sum)
     stamp=$folder/made-from-${stamp:0:16}
     if [[ -e $stamp ]]; then return; fi
     rm -rf "$folder"
@@ -154,16 +167,21 @@ node_packages() {
 # The files of Python packages, fetched again only when the list has changed. They are data here: the
 # same ones, whatever machine and Python this is.
 packages() {
-    local folder=$1 requirements=$2 stamp archive
+    local folder=$1 requirements=$2 pip=$3/bin/pip stamp archive
     stamp=$(sha256sum <"$requirements")
     stamp=$folder/made-from-${stamp:0:16}
     if [[ -e $stamp ]]; then return; fi
     rm -rf "$folder"
-    target/venv/bin/pip download --quiet --no-cache-dir --no-deps --require-hashes --dest "$folder" \
-        --platform manylinux_2_28_x86_64 --python-version 3.11 --requirement "$requirements"
-    for archive in "$folder"/*.whl; do python3 -m zipfile --extract "$archive" "$folder"; done
-    for archive in "$folder"/*.tar.gz; do tar --extract --file "$archive" --directory "$folder"; done
-    rm "$folder"/*.whl "$folder"/*.tar.gz
+    "$pip" download --quiet --no-cache-dir --no-deps --require-hashes \
+        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --python-version 3.11 \
+        --dest "$folder" --requirement "$requirements"
+    for archive in "$folder"/*; do
+        case $archive in
+        *.whl) python3 -m zipfile --extract "$archive" "$folder" ;;
+        *.tar.gz) tar --extract --file "$archive" --directory "$folder" ;;
+        esac
+        rm "$archive"
+    done
     touch "$stamp"
 }
 

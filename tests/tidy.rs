@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use source::Source;
 
 /// Every room with its floor, bottom-up. A room imports from lower floors and from itself.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 17] = [
     ("allocator", 0),
     ("error", 0),
     ("config", 1),
@@ -24,7 +24,9 @@ const FLOORS: [(&str, u8); 15] = [
     ("engine", 3),
     ("repository", 3),
     ("serving", 4),
+    ("exchange", 5),
     ("service", 5),
+    ("grpc", 6),
     ("http", 6),
     ("server", 7),
     ("cli", 8),

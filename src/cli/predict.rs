@@ -75,7 +75,12 @@ impl Predict {
         let tensors = model.session(1)?.run(&inputs)?;
         let mut outputs = model.signature().named_outputs(tensors);
         outputs::select(&mut outputs, &wanted);
-        outputs::classify(&mut outputs, &wanted, model.signature(), &|_, _| None)?;
+        let classified = outputs::Classified {
+            signature: model.signature(),
+            has_rows: model.signature().has_rows(),
+            labels: &|_, _| None,
+        };
+        outputs::classify(&mut outputs, &wanted, &classified)?;
         let text = match self.json {
             true => {
                 let name = self.model.file_stem().unwrap_or_default().to_string_lossy();

@@ -61,6 +61,7 @@ async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
     tracing::info!(
         version = VERSION,
         address = %server.address(),
+        grpc_address = server.grpc_address().map(tracing::field::display),
         models = %server.repository().display(),
         engines = server.engines().names().join(", "),
         inference_threads = threads,

@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
         ..key(
             "server.grpc_port",
             "8001",
-            "reserved for gRPC, which this release does not serve yet: a port or `off`",
+            "gRPC port; 0 lets the system choose one, `off` serves no gRPC",
         )
     },
     key(

@@ -79,10 +79,13 @@ impl Checker<'_> {
         let port = self.read("server.port", "a port from 0 to 65535", |text| {
             text.parse().ok()
         });
-        self.read(
+        let grpc_port = self.read(
             "server.grpc_port",
             "a port from 0 to 65535, or off",
-            |text| (text == "off" || text.parse::<u16>().is_ok()).then_some(()),
+            |text| match text {
+                "off" => Some(None),
+                port => port.parse().ok().map(Some),
+            },
         );
         let admin_address = self.read(
             "server.admin_address",
@@ -105,6 +108,7 @@ impl Checker<'_> {
         Some(ServerConfig {
             address: address?,
             port: port?,
+            grpc_port: grpc_port?,
             admin_address: admin_address?,
             drain_delay: drain_delay?,
             request_timeout: request_timeout?,

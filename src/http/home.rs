@@ -26,7 +26,11 @@ pub async fn page(State(app): State<Arc<App>>) -> Response {
         Some(reason) => format!("<span class=\"bad\">not ready</span>: {}", escape(reason)),
     };
     let models: String = summary.models.iter().map(model).collect();
-    let links: String = LINKS.iter().map(link).collect();
+    let is_here = |(path, _): &&(&str, &str)| {
+        let path = format!("/{path}");
+        app.routes.iter().any(|route| route.covers("GET", &path))
+    };
+    let links: String = LINKS.iter().filter(is_here).map(link).collect();
     docs::html(
         include_str!("docs/home.html")
             .replace("{name}", NAME)

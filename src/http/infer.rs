@@ -8,9 +8,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::edge::Inference;
 use super::{App, binary, body, error};
 use crate::error::{Error, Result};
+use crate::exchange::access::Inference;
+use crate::exchange::aside::aside;
 use crate::oip::Style;
 use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
@@ -21,8 +22,6 @@ use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
 
-/// JSON beyond this many bytes is read and written off the async threads' own time, so that probes never wait for it.
-const LARGE_BYTES: usize = 256 << 10;
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 
 /// What a route accepts and adds.
@@ -175,9 +174,10 @@ async fn run(
             (bytes, true) => cost(0, bytes),
         }
     });
-    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw))
-        .inspect_err(|_| statistics.fail())?;
-    Ok(binary::response(encoded))
+    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw));
+    encoded
+        .map(binary::response)
+        .inspect_err(|_| statistics.fail())
 }
 
 /// The request as it was written.
@@ -201,15 +201,13 @@ async fn read(
     let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
     let json_bytes = json_length.unwrap_or(body.len());
     binary::check_length(json_bytes, body.len())?;
+    let (signature, limits) = (deployment.signature(), &app.limits);
     let started = Instant::now();
-    let signature = deployment.signature();
-    let decoded = aside(
-        cost(json_bytes, body.len() - json_bytes),
-        || match json_length {
-            None => decode(&body, signature, &app.limits),
-            Some(json_bytes) => decode_parts(body, json_bytes, signature, &app.limits),
-        },
-    )?;
+    let cost = cost(json_bytes, body.len() - json_bytes);
+    let decoded = aside(cost, || match json_length {
+        None => decode(&body, signature, limits),
+        Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
+    })?;
     let decoding = started.elapsed();
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));
@@ -248,13 +246,4 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 /// What so much data costs to read or write, in bytes of JSON: raw tensors are copied at most.
 fn cost(json_bytes: usize, raw_bytes: usize) -> usize {
     json_bytes + raw_bytes / 8
-}
-
-/// Runs `work` at once if it is short; else where it keeps no other request waiting.
-fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE_BYTES {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
 }

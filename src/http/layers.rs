@@ -19,9 +19,10 @@ use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use super::{App, edge, error, trace};
+use super::{App, edge, error};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;
+use crate::exchange::trace;
 
 /// An inference that runs out of time is answered by its own deadline, which knows and counts what it was.
 const DEADLINE_HEAD_START: Duration = Duration::from_millis(250);

@@ -252,7 +252,8 @@ impl<'de> Visitor<'de> for Body<'_> {
                     .parameters
                     .replace(map.next_value_seed(ParametersSeed::new(context))?)
                     .is_none(),
-                "signature_name" => map.next_value::<IgnoredAny>().map(|_| true)?,
+                // The path says it already; KServe's client says it again.
+                "signature_name" | "model_name" => map.next_value::<IgnoredAny>().map(|_| true)?,
                 other => {
                     return Err(context.fail(Error::invalid(format!(
                         "unknown key '{other}'; valid keys are 'instances', 'inputs', 'outputs', 'id', 'parameters', 'signature_name'"

@@ -6,8 +6,15 @@ use crate::error::{Error, Result};
 use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
 
-/// Finds the names of an output's classes, of which there are so many.
-pub type Labels<'a> = dyn Fn(&str, usize) -> Option<&'a [String]> + 'a;
+/// What there is to know of a model for classification.
+pub struct Classified<'a> {
+    /// Its outputs' columns name classes.
+    pub signature: &'a Signature,
+    /// Whether the first dimension of its outputs stands for rows.
+    pub has_rows: bool,
+    /// Finds further names of an output's classes, of which there are so many.
+    pub labels: &'a dyn Fn(&str, usize) -> Option<&'a [String]>,
+}
 
 /// Checks that the model has these outputs, that none comes twice, and that it can be classified where that is asked.
 pub fn check(wanted: &[RequestedOutput], signature: &Signature) -> Result<()> {
@@ -38,21 +45,19 @@ pub fn select(outputs: &mut Vec<NamedTensor>, wanted: &[RequestedOutput]) {
     }
 }
 
-/// Puts the best classes in the place of the numbers where that was asked for. An output's columns name its classes;
-/// where it has none, `labels` may.
+/// Puts the best classes in the place of the numbers where that was asked for.
 pub fn classify(
     outputs: &mut [NamedTensor],
     wanted: &[RequestedOutput],
-    signature: &Signature,
-    labels: &Labels<'_>,
+    model: &Classified<'_>,
 ) -> Result<()> {
     for RequestedOutput { name, classes } in wanted {
         let output = outputs.iter_mut().find(|output| output.name == *name);
         if let (Some(most), Some(output)) = (classes, output) {
-            let classes = Classes::of(output.tensor.shape(), signature.has_rows());
-            let columns = signature.columns(name);
+            let classes = Classes::of(output.tensor.shape(), model.has_rows);
+            let columns = model.signature.columns(name);
             let columns = columns.filter(|columns| columns.len() == classes.count);
-            let labels = columns.or_else(|| labels(name, classes.count));
+            let labels = columns.or_else(|| (model.labels)(name, classes.count));
             output.tensor = classes.best(&output.tensor, *most, labels)?;
         }
     }

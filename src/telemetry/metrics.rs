@@ -18,7 +18,9 @@ use prometheus::{
 
 use self::build::{Builder, Reading, register};
 use self::counted::PlanCacheSeries;
-pub use self::counted::{HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics};
+pub use self::counted::{
+    GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
+};
 pub use self::triton::TritonCounts;
 use self::triton::TritonSeries;
 use super::cgroup::Cgroup;
@@ -47,6 +49,9 @@ struct Inner {
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
     http_in_flight: IntGauge,
+    grpc_requests: IntCounterVec,
+    grpc_duration: HistogramVec,
+    grpc_in_flight: IntGauge,
     inference_requests: IntCounterVec,
     inference_rows: IntCounterVec,
     inference_batches: IntCounterVec,
@@ -82,6 +87,7 @@ impl Metrics {
             registry: &registry,
         };
         let http = ["route", "method", "status"];
+        let grpc = ["method", "code"];
         let model = ["model", "version"];
         let inner = Inner {
             http_requests: new.counters("onnxd_http_requests_total", "HTTP requests answered.", &http),
@@ -92,6 +98,14 @@ impl Metrics {
                 &SECONDS,
             ),
             http_in_flight: new.int_gauge("onnxd_http_requests_in_flight", "HTTP requests being answered now."),
+            grpc_requests: new.counters("onnxd_grpc_requests_total", "gRPC calls answered.", &grpc),
+            grpc_duration: new.histograms(
+                "onnxd_grpc_request_duration_seconds",
+                "Time from a call's head to the end of its answer.",
+                &grpc,
+                &SECONDS,
+            ),
+            grpc_in_flight: new.int_gauge("onnxd_grpc_requests_in_flight", "gRPC calls being answered now."),
             inference_requests: new.counters(
                 "onnxd_inference_requests_total",
                 "Inference requests by how they ended.",
@@ -244,9 +258,20 @@ impl Metrics {
         }
     }
 
-    /// How many HTTP requests are being answered now.
-    pub fn http_in_flight(&self) -> i64 {
-        self.inner.http_in_flight.get()
+    /// Begins to count a gRPC call; it counts as canceled unless it is finished.
+    pub fn grpc_request(&self, method: &'static str) -> GrpcRequest {
+        self.inner.grpc_in_flight.inc();
+        GrpcRequest {
+            metrics: self.clone(),
+            method,
+            started: Instant::now(),
+            code: "CANCELLED",
+        }
+    }
+
+    /// How many requests are being answered now, over any transport.
+    pub fn in_flight(&self) -> i64 {
+        self.inner.http_in_flight.get() + self.inner.grpc_in_flight.get()
     }
 
     /// The metrics of one model's version.

@@ -68,6 +68,11 @@ impl<'s> Described<'s> {
         }
     }
 
+    /// The model's data type for it, which is the request's too.
+    pub fn dtype(&self) -> DataType {
+        self.spec.dtype
+    }
+
     /// What the request's shape is.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -92,7 +97,8 @@ impl<'s> Described<'s> {
         described.named(tensor)
     }
 
-    fn named(&self, tensor: Result<Tensor>) -> Result<NamedTensor> {
+    /// The input that this tensor was made for; an error tells its name.
+    pub fn named(&self, tensor: Result<Tensor>) -> Result<NamedTensor> {
         Ok(NamedTensor {
             name: self.spec.name.clone(),
             tensor: tensor.map_err(|error| of(self.spec, error))?,

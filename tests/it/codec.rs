@@ -6,7 +6,7 @@ use bytes::Bytes;
 use onnxd::config::Limits;
 use onnxd::error::{ErrorKind, Result};
 use onnxd::oip::request::{DecodedRequest, decode};
-use onnxd::oip::response::{Answer, ModelRef, encode};
+use onnxd::oip::response::{Answer, encode};
 use onnxd::oip::{NanForm, Style};
 use onnxd::tensor::dtype::DataType;
 use onnxd::tensor::shape::Shape;
@@ -15,13 +15,13 @@ use onnxd::tensor::value::{NamedTensor, Tensor};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     body_bytes: 1 << 20,
     tensor_elements: 1 << 10,
     json_depth: 8,
 };
 
-fn signature(inputs: &[(&str, DataType)]) -> Signature {
+pub fn signature(inputs: &[(&str, DataType)]) -> Signature {
     let spec = |&(name, dtype): &(&str, DataType)| TensorSpec {
         name: name.to_owned(),
         dtype,
@@ -87,7 +87,7 @@ fn is_nan(dtype: DataType, little_endian: &[u8]) -> bool {
     exponent == (1 << exponent_bits) - 1 && whole & ((1 << fraction_bits) - 1) != 0
 }
 
-fn any_tensor(ranks: Range<usize>, lengths: Range<usize>) -> impl Strategy<Value = Tensor> {
+pub fn any_tensor(ranks: Range<usize>, lengths: Range<usize>) -> impl Strategy<Value = Tensor> {
     let kinds = (
         prop::sample::select(DataType::ALL.to_vec()),
         shapes(ranks, lengths),
@@ -102,10 +102,7 @@ fn as_request(tensor: &Tensor, style: Style) -> String {
         tensor: tensor.clone(),
     }];
     let answer = Answer {
-        model: Some(ModelRef {
-            name: "m",
-            version: "1",
-        }),
+        model: None,
         id: None,
         signature: &Signature::default(),
         outputs: &outputs,
@@ -132,12 +129,12 @@ const VALID: [&str; 4] = [
     r#"{"signature_name":"s","inputs":{"b":[[]],"a":-Infinity}}"#,
 ];
 
-fn two_inputs() -> Signature {
+pub fn two_inputs() -> Signature {
     signature(&[("a", DataType::Fp32), ("b", DataType::Bytes)])
 }
 
 #[derive(Debug, Clone)]
-enum Mutation {
+pub enum Mutation {
     Remove(Index, usize),
     Replace(Index, u8),
     Insert(Index, &'static str),
@@ -145,7 +142,7 @@ enum Mutation {
     Repeat(Index, usize),
 }
 
-fn mutations() -> impl Strategy<Value = Mutation> {
+pub fn mutations() -> impl Strategy<Value = Mutation> {
     let fragments = vec![
         "{",
         "}",
@@ -174,7 +171,7 @@ fn mutations() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-fn mutate(body: &mut Vec<u8>, mutation: &Mutation) {
+pub fn mutate(body: &mut Vec<u8>, mutation: &Mutation) {
     if body.is_empty() {
         return;
     }
@@ -201,7 +198,7 @@ fn mutate(body: &mut Vec<u8>, mutation: &Mutation) {
 }
 
 /// Whatever comes out, it keeps to the limits.
-fn check_decoded(result: Result<DecodedRequest>) {
+pub fn check_decoded(result: Result<DecodedRequest>) {
     match result {
         Ok(request) => {
             let most = request

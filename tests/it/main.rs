@@ -1,6 +1,8 @@
 //! The server through its public faces: HTTP, the command line, the configuration.
 
 mod admin;
+mod bad;
+mod binary;
 mod clouds;
 mod codec;
 mod commands;
@@ -8,7 +10,10 @@ mod drain;
 mod elements;
 mod engines;
 mod explicit;
+mod faces;
 mod fuzz;
+mod generated;
+mod grpc;
 mod headers;
 mod health;
 mod labelled;

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import prometheus
@@ -14,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 TARGET = REPOSITORY / "target"
 BINARY = TARGET / "release" / "onnxd"
-[LIBRARY] = (TARGET / "venv").glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")
+[LIBRARY] = Path(sysconfig.get_path("platlib")).glob("onnxruntime/capi/libonnxruntime.so.*")
 
 
 def onnxruntime(is_on):
@@ -26,19 +28,25 @@ def onnxruntime(is_on):
 DEFAULTS = onnxruntime(os.environ.get("TEST_ONNXRUNTIME") == "on")
 
 
+def free_port():
+    """A port that nobody listens on, for what can only be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 class Server:
     """One process, which logs to a file in `folder`. It gets the given environment over DEFAULTS and nothing of ours."""
 
     def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
         self.log = folder / "onnxd.log"
-        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--models", models]
+        command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--grpc-port", "0", "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
-            self.port = wait_until(self._listening_port, 10, "onnxd listens")
+            self.port = wait_until(lambda: self._port_of("address"), 10, "onnxd listens")
             wait_until(lambda: self.get("/health/ready").ok, ready_within, "onnxd is ready")
         except BaseException:
             self.kill()
@@ -58,16 +66,20 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
+    @property
+    def grpc_port(self):
+        return self._port_of("grpc_address")
+
     def kill(self):
         """Makes sure that it is gone, if it is not yet."""
         self.process.kill()
         self.process.wait()
 
-    def _listening_port(self):
+    def _port_of(self, field):
         if self.process.poll() is not None:
             raise RuntimeError(f"onnxd ended with {self.process.returncode}:\n{self.log.read_text()}")
         for line in self.log.read_text().splitlines():
             entry = json.loads(line)
             if entry["message"] == "listening":
-                return int(entry["address"].rpartition(":")[2])
+                return int(entry[field].rpartition(":")[2])
         return None

@@ -81,6 +81,39 @@ impl Drop for HttpRequest {
     }
 }
 
+/// One gRPC call being answered, for as long as its stream lasts.
+pub struct GrpcRequest {
+    pub(super) metrics: Metrics,
+    pub(super) method: &'static str,
+    pub(super) started: Instant,
+    pub(super) code: &'static str,
+}
+
+impl GrpcRequest {
+    /// How long the call has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends the call with the code that it was answered with.
+    pub fn finish(mut self, code: &'static str) {
+        self.code = code;
+    }
+}
+
+impl Drop for GrpcRequest {
+    fn drop(&mut self) {
+        let labels = [self.method, self.code];
+        let inner = &self.metrics.inner;
+        inner.grpc_in_flight.dec();
+        inner.grpc_requests.with_label_values(&labels).inc();
+        inner
+            .grpc_duration
+            .with_label_values(&labels)
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
 /// The metrics of one model's version, with every label resolved beforehand.
 #[derive(Clone)]
 pub struct ModelMetrics {

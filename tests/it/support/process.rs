@@ -88,6 +88,7 @@ impl Onnxd {
     /// Starts a server on loopback and waits until it listens.
     pub fn serve(mut self) -> Daemon {
         self.command.args(["--address", "127.0.0.1", "--port", "0"]);
+        self.command.args(["--grpc-port", "0"]);
         let mut child = self
             .command
             .stdout(Stdio::piped())

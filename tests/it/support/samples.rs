@@ -10,7 +10,8 @@ use super::client::Request;
 use super::server::{Setup, TestServer};
 
 /// Models that echo: `rows` takes `x` of FP32 `[-1,2]`, `pair` takes `a` of FP32 `[n,2]` and `b` of INT64 `[n]`,
-/// `constant` answers a scalar, and one model a data type, such as `fp32`, takes `x` of that type and any shape.
+/// `word` takes one string, `constant` answers a scalar, and one model a data type, such as `fp32`, takes `x` of that
+/// type and any shape.
 pub fn samples() -> &'static TestServer {
     static SERVER: LazyLock<TestServer> = LazyLock::new(start);
     &SERVER
@@ -23,6 +24,7 @@ fn start() -> TestServer {
             "pair/1",
             json!({ "inputs": [["a", "FP32", ["n", 2]], ["b", "INT64", ["n"]]] }),
         )
+        .model("word/1", json!({ "inputs": [["x", "BYTES", [1]]] }))
         .model(
             "constant/1",
             json!({ "inputs": [["x", "FP32", [null]]], "outputs": [["y", "FP32", []]] }),

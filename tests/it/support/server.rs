@@ -51,6 +51,7 @@ impl Setup {
         let settings = [
             ("server.address", "127.0.0.1"),
             ("server.port", "0"),
+            ("server.grpc_port", "0"),
             ("server.drain_delay_ms", "0"),
             ("inference.threads", "1"),
             ("repository.path", &path),
@@ -177,6 +178,7 @@ impl Setup {
                 measured_again: Duration::ZERO,
             });
         let (address, admin) = (server.address(), server.admin_address());
+        let grpc_address = server.grpc_address();
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = mpsc::channel();
         runtime.spawn(async move {
@@ -188,6 +190,7 @@ impl Setup {
         });
         TestServer {
             address,
+            grpc_address,
             admin,
             gate,
             folder: Some(folder),
@@ -208,6 +211,7 @@ fn put(folder: &Path, path: &str, contents: &[u8]) {
 /// A server that runs until it is dropped.
 pub struct TestServer {
     pub address: SocketAddr,
+    pub grpc_address: Option<SocketAddr>,
     /// Where it is controlled, if not there.
     pub admin: Option<SocketAddr>,
     pub gate: Arc<Gate>,

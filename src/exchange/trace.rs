@@ -14,8 +14,8 @@ use tracing::field::Empty;
 
 /// Longer ids are replaced: they end up in every log line.
 const LONGEST_REQUEST_ID: usize = 128;
-const REQUEST_ID: &str = "x-request-id";
-const TRACEPARENT: &str = "traceparent";
+pub const REQUEST_ID: &str = "x-request-id";
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// Makes ids that do not repeat: a counter through a hash that is keyed at random for each process.
 #[derive(Debug, Clone, Default)]

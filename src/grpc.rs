@@ -1,0 +1,82 @@
+//! The gRPC face: the Open Inference Protocol's service, health and reflection, on a port of their own.
+
+pub mod answer;
+pub mod codec;
+pub mod compression;
+pub mod contents;
+pub mod deadline;
+pub mod edge;
+pub mod health;
+pub mod infer;
+#[rustfmt::skip]
+#[expect(clippy::allow_attributes, reason = "generated")]
+pub mod inference;
+pub mod layers;
+pub mod methods;
+pub mod read_outs;
+pub mod service;
+pub mod status;
+pub mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tonic::codec::CompressionEncoding::{Deflate, Gzip, Zstd};
+use tonic::service::Routes;
+
+use self::health::HealthFace;
+use self::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use self::service::Face;
+use crate::config::Limits;
+use crate::error::{Error, Result};
+use crate::service::Service;
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+
+/// Our messages and methods, for whoever asks what there is to call.
+pub const DESCRIPTORS: &[u8] = include_bytes!("grpc/inference.fds");
+
+/// What the handlers share.
+pub struct App {
+    pub service: Service,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+    pub limits: Limits,
+    pub request_timeout: Duration,
+}
+
+/// What every service reads and writes.
+macro_rules! compressed {
+    ($service:expr) => {
+        $service
+            .accept_compressed(Gzip)
+            .accept_compressed(Deflate)
+            .accept_compressed(Zstd)
+            .send_compressed(Gzip)
+            .send_compressed(Deflate)
+            .send_compressed(Zstd)
+    };
+}
+
+/// Every service, behind the whole stack of layers.
+pub fn router(app: App) -> Result<Router> {
+    let app = Arc::new(app);
+    let inference = GrpcInferenceServiceServer::new(Face { app: app.clone() })
+        .max_decoding_message_size(app.limits.body_bytes);
+    let health =
+        tonic_health::pb::health_server::HealthServer::new(HealthFace { app: app.clone() });
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let unreadable = |error| Error::internal("the descriptors are unreadable").with_source(error);
+    let routes = Routes::new(compressed!(inference))
+        .add_service(compressed!(health))
+        .add_service(compressed!(reflection().build_v1().map_err(unreadable)?))
+        .add_service(compressed!(
+            reflection().build_v1alpha().map_err(unreadable)?
+        ));
+    Ok(layers::stack(routes.into_axum_router(), app))
+}

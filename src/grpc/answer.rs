@@ -1,0 +1,80 @@
+//! The body of an answer, which ends in trailers: the service's own, or those of what ended the call from outside.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::HeaderMap;
+use hyper::body::Frame;
+use tokio::task::block_in_place;
+use tonic::Status;
+
+use super::compression::Compression;
+use super::edge::{Ending, Exchange};
+
+/// What a call is answered with, until its end or that of the body.
+pub struct Answer {
+    pub body: Body,
+    pub compression: Compression,
+    pub ending: Ending,
+    /// There until the call has ended.
+    pub exchange: Option<Exchange>,
+}
+
+type Framed = Option<Result<Frame<Bytes>, axum::Error>>;
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Framed> {
+        if self.exchange.is_none() {
+            return Poll::Ready(None);
+        }
+        let frame = match self.compression {
+            Compression::Off => Pin::new(&mut self.body).poll_frame(cx),
+            Compression::On => block_in_place(|| Pin::new(&mut self.body).poll_frame(cx)),
+        };
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.end(&status_of(trailers));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(&Status::unknown(error.to_string()));
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                self.end(&Status::unknown("there is no status"));
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.ending.as_mut().poll(cx).map(|status| {
+                // Whatever was still being done ends with it.
+                self.body = Body::empty();
+                self.end(&status);
+                Some(Ok(Frame::trailers(trailers_of(&status))))
+            }),
+        }
+    }
+}
+
+impl Answer {
+    fn end(&mut self, status: &Status) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end(status);
+        }
+    }
+}
+
+fn status_of(trailers: &HeaderMap) -> Status {
+    Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("there is no status"))
+}
+
+fn trailers_of(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // It cannot be written only if its message is no header, and ours are percent-encoded.
+    let _ = status.add_header(&mut trailers);
+    trailers
+}
