@@ -188,6 +188,7 @@ impl Live {
         let reconciler = Reconciler {
             path: file.to_owned(),
             models: ModelsConfig::default(),
+            board: Board::new(registry.clone(), machinery.metrics.clone()),
             machinery: machinery.clone(),
             registry: registry.clone(),
             board: Board::new(registry.clone(), machinery.metrics.clone()),

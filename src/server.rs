@@ -248,16 +248,18 @@ impl Server {
                 }
             };
             let admin = async {
-                match admin {
-                    Some(port) => admin_connections.serve(port.listener, port.router).await,
-                    None => {}
+                if let Some(port) = admin {
+                    admin_connections.serve(port.listener, port.router).await;
                 }
             };
             tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run(orders))?;
+        spawn_thread("loader", move || {
+            reconciler.run();
+            reconciler.carry_out(orders);
+        })?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {
