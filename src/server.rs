@@ -241,18 +241,19 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(async move {
-            let grpc = async {
-                match grpc {
-                    Some(port) => connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
-            let admin = async {
-                if let Some(port) = admin {
-                    admin_connections.serve(port.listener, port.router).await;
-                }
-            };
-            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
+            tokio::join!(
+                http.serve(&connections),
+                async {
+                    if let Some(port) = grpc {
+                        port.serve(&connections).await;
+                    }
+                },
+                async {
+                    if let Some(port) = admin {
+                        port.serve(&admin_connections).await;
+                    }
+                },
+            );
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
@@ -297,6 +298,10 @@ impl Port {
             address,
             router,
         })
+    }
+
+    async fn serve(self, connections: &Connections) {
+        connections.serve(self.listener, self.router).await;
     }
 }
 
