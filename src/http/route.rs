@@ -28,6 +28,15 @@ impl Route {
         }
     }
 
+    /// Whether a request's path is one of its own, with the same verb behind it or with none.
+    pub fn is_of(&self, path: &str) -> bool {
+        let verb_of = |path: &str| {
+            let last = path.rsplit('/').next().unwrap_or_default();
+            last.rsplit_once(':').map(|(_, verb)| verb.to_owned())
+        };
+        self.covers(self.method, path) && verb_of(&self.path) == verb_of(path)
+    }
+
     /// Whether it answers requests to this path, which has no parameters.
     pub fn covers(&self, method: &str, path: &str) -> bool {
         let (own, other) = (self.matched().split('/'), path.split('/'));
@@ -118,6 +127,8 @@ pub enum Content {
     Nothing,
     /// A page for people.
     Page,
+    /// A page for people, a few words for programs.
+    Home,
     Style,
     Script,
     /// Prometheus's text.
