@@ -1,7 +1,7 @@
 //! The HTTP faces: the route table, and nothing else.
 
 pub mod binary;
-pub mod body;
+pub mod collect;
 pub mod connections;
 pub mod docs;
 pub mod edge;

@@ -20,6 +20,7 @@ use crate::http::connections::Connections;
 use crate::http::route::Route;
 use crate::http::{self, App};
 use crate::service::repository::{Door, ModelControl};
+use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
 use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
@@ -74,6 +75,7 @@ impl Server {
             repository,
             models,
             inference,
+            metrics: shown,
             log: _,
         } = config;
         let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
@@ -88,6 +90,13 @@ impl Server {
             None => None,
         };
         let registry = Arc::new(Registry::default());
+        if shown.triton_aliases {
+            let registry = Arc::downgrade(&registry);
+            metrics.export_as_triton(move || match registry.upgrade() {
+                Some(registry) => triton_counts(&registry),
+                None => Vec::new(),
+            });
+        }
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
             request_timeout: server.request_timeout,

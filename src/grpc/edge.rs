@@ -51,7 +51,12 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
     let compression = compression::answer_as_asked(request.headers_mut());
     let mut ending = match ending(&app, exchange.method.kind, &mut request) {
         Ok(ending) => ending,
-        Err(error) => return exchange.complete(status::status(error).into_http()),
+        Err(error) => {
+            let status = status::status(error);
+            let response = exchange.completed(status.clone().into_http());
+            exchange.end(&status);
+            return response;
+        }
     };
     let served = async {
         match compression {
@@ -63,9 +68,10 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
         response = served => response,
         status = &mut ending => status.into_http(),
     };
-    let response = exchange.told_to(response);
-    if response.extensions().get::<Status>().is_some() {
-        return exchange.complete(response);
+    let response = exchange.completed(response);
+    if let Some(status) = status_alone(&response) {
+        exchange.end(&status);
+        return response;
     }
     response.map(|body| {
         axum::body::Body::new(Answer {
@@ -75,6 +81,13 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             exchange: Some(exchange),
         })
     })
+}
+
+/// The status of an answer that is nothing else. Ours knows its cause; that of generated code, such as for a method
+/// that there is not, stands in the head only.
+fn status_alone(response: &Response) -> Option<Status> {
+    let status = response.extensions().get::<Status>().cloned();
+    status.or_else(|| Status::from_header_map(response.headers()))
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -144,20 +157,10 @@ impl Exchange {
     }
 
     /// Adds what every answer carries.
-    fn told_to(&self, mut response: Response) -> Response {
+    fn completed(&self, mut response: Response) -> Response {
         let timing = self.told.get().map(|inference| inference.timing);
         let total = self.elapsed();
         self.line.complete(response.headers_mut(), timing, total);
-        response
-    }
-
-    /// Ends a call whose answer is a status alone.
-    fn complete(self, response: Response) -> Response {
-        let response = self.told_to(response);
-        match response.extensions().get::<Status>() {
-            Some(status) => self.end(status),
-            None => self.end(&Status::unknown("there is no status")),
-        }
         response
     }
 

@@ -175,6 +175,8 @@ fn version_status(status: &ModelStatus) -> Value {
     let (state, code) = match status.state {
         "ready" => ("AVAILABLE", "OK"),
         "loading" => ("LOADING", "OK"),
+        "draining" => ("UNLOADING", "OK"),
+        "unloaded" => ("END", "OK"),
         _ => ("END", "INTERNAL"),
     };
     json!({

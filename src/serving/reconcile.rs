@@ -1,11 +1,14 @@
 //! Brings what is live in line with what is in storage: reads the repository, picks versions, loads them, and carries
 //! out the orders that come later. The board shows every step.
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::load::{Load, Outcome};
 use super::board::{Board, Leaving};
 use super::deployment::{Deployment, Machinery};
 use super::loading::Wanted;
@@ -23,20 +26,6 @@ pub struct Reconciler {
     pub machinery: Machinery,
     pub registry: Arc<Registry>,
     pub board: Board,
-}
-
-/// One model to load.
-struct Load {
-    name: String,
-    files: ModelFiles,
-    plan: policy::Plan,
-}
-
-/// What came of loading a model's versions.
-#[derive(Default)]
-struct Outcome {
-    served: Vec<Version>,
-    failed: Vec<(Version, Arc<Error>)>,
 }
 
 impl Reconciler {
@@ -322,58 +311,4 @@ fn not_in_repository(name: &str, snapshot: &Snapshot) -> Error {
             names.join(", ")
         ),
     })
-}
-
-impl Load {
-    /// Versions that were asked for by number and are not there.
-    fn missing(&self) -> impl Iterator<Item = (Version, Arc<Error>)> {
-        let found = self.files.versions.keys().map(ToString::to_string);
-        let found: Vec<_> = found.collect();
-        let reason = format!(
-            "it is asked for (by MODEL_VERSION, models.version or model.toml) and the repository has {}",
-            found.join(", ")
-        );
-        let missing = self.plan.missing.iter();
-        missing.map(move |version| (*version, Arc::new(Error::unavailable(reason.clone()))))
-    }
-
-    /// What is shown before anything is loaded: all that is wanted as being loaded, so that readiness never comes too
-    /// early.
-    fn begin(&self, entry: &mut ModelEntry) {
-        for (version, error) in self.missing() {
-            let (model, reason) = (&self.name, error.chain());
-            tracing::error!(model, version, reason, "model cannot be loaded");
-            entry.refuse(version, error);
-        }
-        for version in self.plan.candidates.iter().take(self.plan.wanted) {
-            entry.begin(*version);
-        }
-    }
-
-    /// What is shown after the last version: without what is not wanted any more, unless something went wrong.
-    fn end(&self, entry: &mut ModelEntry, outcome: &Outcome) {
-        let is_good = outcome.failed.is_empty();
-        if is_good {
-            entry.default_version = self.files.manifest.default_version;
-        }
-        let is_tried = |version: &Version| {
-            let mut failed = outcome.failed.iter();
-            outcome.served.contains(version) || failed.any(|(failed, _)| failed == version)
-        };
-        entry.versions.retain(|version, state| match state {
-            VersionState::Draining => true,
-            _ if is_tried(version) => true,
-            VersionState::Ready(_) => {
-                if is_good {
-                    *state = VersionState::Draining;
-                }
-                true
-            }
-            _ => false,
-        });
-        let versions = &entry.versions;
-        entry
-            .refused
-            .retain(|version, _| versions.contains_key(version));
-    }
 }

@@ -1,18 +1,16 @@
 //! The map that requests look their model up in, swapped whole so that no request ever waits for a change.
 
+mod entry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use self::entry::not_ready;
+pub use self::entry::{ModelEntry, VersionState};
 use super::deployment::Deployment;
-use crate::config::validate::canonical_version;
-use crate::error::{Error, ErrorKind, Result};
-use crate::repository::Version;
-
-/// What a client is told to wait for a model that is being loaded.
-const LOADING_RETRY: Duration = Duration::from_secs(1);
+use crate::error::{Error, Result};
 
 /// The models as requests see them. Reading takes no lock.
 #[derive(Default)]
@@ -39,71 +37,6 @@ pub enum Scan {
     Done,
     /// The repository could not be read.
     Failed(String),
-}
-
-/// One model: its versions that are served, being loaded, or failed.
-#[derive(Clone, Default)]
-pub struct ModelEntry {
-    pub versions: BTreeMap<Version, VersionState>,
-    /// The version that a request means which names none; else the newest that serves.
-    pub default_version: Option<Version>,
-    /// What is wrong with the model as a whole.
-    pub problem: Option<String>,
-    /// Why what lies in the repository now did not take the place of a version, which goes on as it was.
-    pub refused: BTreeMap<Version, Arc<Error>>,
-    /// Whether readiness may depend on it: it was there at the start, and nobody has unloaded it.
-    pub is_required: bool,
-}
-
-/// The state of one version.
-#[derive(Clone)]
-pub enum VersionState {
-    Loading,
-    Ready(Arc<Deployment>),
-    Failed(Arc<Error>),
-    /// It takes no more requests; those that it has are finished.
-    Draining,
-    /// Nobody wants it now.
-    Unloaded,
-}
-
-impl VersionState {
-    /// The state's name in health, metrics and logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            VersionState::Loading => "loading",
-            VersionState::Ready(_) => "ready",
-            VersionState::Failed(_) => "failed",
-            VersionState::Draining => "draining",
-            VersionState::Unloaded => "unloaded",
-        }
-    }
-
-    /// What serves, if anything does.
-    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
-        match self {
-            VersionState::Ready(deployment) => Some(deployment),
-            VersionState::Loading
-            | VersionState::Failed(_)
-            | VersionState::Draining
-            | VersionState::Unloaded => None,
-        }
-    }
-
-    /// Why it does not serve as it should, if it was tried.
-    fn failure(&self) -> Option<&Error> {
-        match self {
-            VersionState::Failed(error) => Some(error),
-            VersionState::Loading
-            | VersionState::Ready(_)
-            | VersionState::Draining
-            | VersionState::Unloaded => None,
-        }
-    }
-
-    fn is_unloaded(&self) -> bool {
-        matches!(self, VersionState::Draining | VersionState::Unloaded)
-    }
 }
 
 /// Which model and version a request means.
@@ -272,189 +205,6 @@ impl Table {
     }
 }
 
-impl ModelEntry {
-    /// A version is about to be loaded, unless it serves.
-    pub fn begin(&mut self, version: Version) {
-        let state = self
-            .versions
-            .entry(version)
-            .or_insert(VersionState::Loading);
-        if state.deployment().is_none() {
-            *state = VersionState::Loading;
-        }
-    }
-
-    /// A version has proven itself.
-    pub fn serve(&mut self, version: Version, deployment: Arc<Deployment>) {
-        self.problem = None;
-        self.refused.remove(&version);
-        self.versions
-            .insert(version, VersionState::Ready(deployment));
-    }
-
-    /// What the repository has of a version cannot be served. If the version serves, it goes on as it was.
-    pub fn refuse(&mut self, version: Version, error: Arc<Error>) {
-        match self.versions.get(&version) {
-            Some(VersionState::Ready(_)) => self.refused.insert(version, error).is_some(),
-            _ => {
-                let failed = VersionState::Failed(error);
-                self.versions.insert(version, failed).is_some()
-            }
-        };
-    }
-
-    /// Nobody wants the model now.
-    pub fn unload(&mut self) {
-        self.is_required = false;
-        self.refused.clear();
-        for state in self.versions.values_mut() {
-            *state = match state {
-                VersionState::Ready(_) | VersionState::Draining => VersionState::Draining,
-                VersionState::Loading | VersionState::Failed(_) | VersionState::Unloaded => {
-                    VersionState::Unloaded
-                }
-            };
-        }
-    }
-
-    /// The versions that take traffic, newest first.
-    pub fn served(&self) -> impl Iterator<Item = (Version, &Arc<Deployment>)> {
-        self.versions
-            .iter()
-            .rev()
-            .filter_map(|(version, state)| Some((*version, state.deployment()?)))
-    }
-
-    /// Whether a request that names no version is answered.
-    pub fn is_served(&self) -> bool {
-        self.default_deployment().is_some()
-    }
-
-    /// The version that a request means which names none.
-    pub fn default_deployment(&self) -> Option<&Arc<Deployment>> {
-        self.served()
-            .find(|(version, _)| self.may_be_default(*version))
-            .map(|(_, deployment)| deployment)
-    }
-
-    /// Whether a request that names no version may mean this one.
-    fn may_be_default(&self, version: Version) -> bool {
-        self.default_version
-            .is_none_or(|default| default == version)
-    }
-
-    /// Why the version that a request means which names none does not serve, if it was tried.
-    fn default_failure(&self) -> Option<(Version, &Error)> {
-        let failures = self.versions.iter().rev();
-        let mut failures =
-            failures.filter_map(|(version, state)| Some((*version, state.failure()?)));
-        failures.find(|(version, _)| self.may_be_default(*version))
-    }
-
-    /// Why what lies in the repository now did not take a version's place.
-    pub fn refused_reason(&self, version: Version) -> Option<String> {
-        let error = self.refused.get(&version)?;
-        Some(format!(
-            "what is in the repository now failed to load: {}",
-            error.chain()
-        ))
-    }
-
-    /// Whether it was taken out of service.
-    fn is_unloaded(&self) -> bool {
-        !self.versions.is_empty() && self.versions.values().all(VersionState::is_unloaded)
-    }
-
-    fn unserved_reason(&self) -> Option<String> {
-        if let Some(problem) = &self.problem {
-            return Some(problem.clone());
-        }
-        if self.is_served() {
-            return None;
-        }
-        Some(match (self.default_failure(), self.default_version) {
-            (Some((version, error)), _) => format!("version {version}: {}", error.chain()),
-            _ if self.is_unloaded() => "it was unloaded".to_owned(),
-            (None, Some(version)) => format!(
-                "its default version {version} is not served; the versions served are {}",
-                self.version_list()
-            ),
-            (None, None) => "it has no version".to_owned(),
-        })
-    }
-
-    fn resolve_default(&self, name: &str) -> Result<Arc<Deployment>> {
-        if let Some(deployment) = self.default_deployment() {
-            return Ok(deployment.clone());
-        }
-        let mut states = self.versions.values();
-        if states.any(|state| matches!(state, VersionState::Loading)) {
-            return Err(not_ready(format!(
-                "model '{name}' is being loaded; try again"
-            )));
-        }
-        match self.default_failure() {
-            Some((_, error)) => Err(not_served(name, error)),
-            None if self.is_unloaded() => Err(unloaded(name)),
-            None => Err(not_ready(format!(
-                "model '{name}' is not served: {}",
-                self.unserved_reason().unwrap_or_default()
-            ))),
-        }
-    }
-
-    fn resolve_version(&self, name: &str, written: &str) -> Result<Arc<Deployment>> {
-        let version =
-            canonical_version(written).and_then(|version| version.parse::<Version>().ok());
-        match version.and_then(|version| self.versions.get(&version)) {
-            Some(VersionState::Ready(deployment)) => Ok(deployment.clone()),
-            Some(VersionState::Loading) => Err(not_ready(format!(
-                "model '{name}' version {written} is being loaded; try again"
-            ))),
-            Some(VersionState::Failed(error)) => Err(not_served(name, error)),
-            Some(VersionState::Draining | VersionState::Unloaded) => Err(unloaded(name)),
-            None if self.problem.is_some() => self.resolve_default(name),
-            None => Err(Error::not_found(format!(
-                "model '{name}' has no version '{written}'; the versions served are {}",
-                self.version_list()
-            ))),
-        }
-    }
-
-    /// The versions that take traffic, for messages.
-    pub fn version_list(&self) -> String {
-        let versions: Vec<_> = self
-            .served()
-            .map(|(version, _)| format!("'{version}'"))
-            .collect();
-        if versions.is_empty() {
-            "none".to_owned()
-        } else {
-            versions.join(", ")
-        }
-    }
-}
-
-fn not_ready(message: String) -> Error {
-    Error::unavailable(message).with_retry_after(LOADING_RETRY)
-}
-
 fn unserved<'a>((name, model): (&'a String, &ModelEntry)) -> Option<(&'a String, String)> {
     Some((name, model.unserved_reason()?))
-}
-
-/// It will not come back by waiting, so nobody is told to try again.
-fn unloaded(name: &str) -> Error {
-    Error::not_found(format!(
-        "model '{name}' was unloaded; POST /v2/repository/models/{name}/load brings it back"
-    ))
-}
-
-/// A model that failed for want of an operator will not get better by waiting; a rollout may mend other failures.
-fn not_served(name: &str, error: &Error) -> Error {
-    let message = format!("model '{name}' is not served: {}", error.chain());
-    match error.kind() {
-        ErrorKind::Unimplemented => Error::unimplemented(message),
-        _ => Error::unavailable(message).with_retry_after(Duration::from_secs(30)),
-    }
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod counted;
+mod triton;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use self::counted::PlanCacheSeries;
 pub use self::counted::{
     GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
 };
+pub use self::triton::TritonCounts;
+use self::triton::TritonSeries;
 use super::cgroup::Cgroup;
 use super::process;
 
@@ -216,6 +219,11 @@ impl Metrics {
             read,
         );
         register(&self.inner.registry, reading);
+    }
+
+    /// Shows what versions have done under Triton's names too.
+    pub fn export_as_triton(&self, read: impl Fn() -> Vec<TritonCounts> + Send + Sync + 'static) {
+        register(&self.inner.registry, TritonSeries::new(read));
     }
 
     /// Takes one of the readings that `onnxd_cpu_usage_ratio` compares; call it about once a second.

@@ -206,6 +206,9 @@ fn the_configuration_is_printed_as_a_file_that_gives_the_same() {
         "ONNXD_SERVER__CORS_ORIGINS",
         "https://a.example,https://b.example",
     )
+    .with("ONNXD_SERVER__ADMIN_ADDRESS", "127.0.0.1:9000")
+    .with("ONNXD_SERVER__HEALTH_ROUTE", "/healthz")
+    .with("ONNXD_SERVER__PREDICT_ROUTE", "/score")
     .with("ONNXD_LIMITS__BODY_BYTES", "1MiB")
     .with("ONNXD_REPOSITORY__REQUIRE_ALL", "false")
     .with("MODEL_VERSION", "v2")

@@ -71,12 +71,12 @@ fn the_index_tells_every_version_or_those_that_are_ready() {
     let server = Setup::empty()
         .model("m/1", good())
         .model("m/2", bad())
-        .file("broken/model.toml", "versions = 3")
+        .file("broken/model.toml", "")
         .start_loaded();
     let index_of = |body| index(&server, body);
     let all = index_of(r#"{"ready": false}"#);
     assert!(
-        all[0].starts_with("broken  UNAVAILABLE model.toml: "),
+        all[0].starts_with("broken  UNAVAILABLE there is no model.onnx"),
         "{all:?}"
     );
     assert_eq!(

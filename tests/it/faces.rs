@@ -4,6 +4,7 @@
 //! A face is one [`Face`]; adding it to [`faces`] runs the whole table over it.
 
 mod cases;
+mod grpc;
 mod rest;
 
 use std::sync::LazyLock;
@@ -18,12 +19,15 @@ use crate::support::server::{Setup, TestServer};
 
 /// Every way to ask.
 fn faces() -> Vec<Box<dyn Face>> {
+    use grpc::Grpc;
     use rest::{Form, Rest};
     vec![
         Box::new(Rest(Form::Json)),
         Box::new(Rest(Form::Binary)),
         Box::new(Rest(Form::Mixed)),
         Box::new(Rest(Form::Predict)),
+        Box::new(Grpc(grpc::Form::Typed)),
+        Box::new(Grpc(grpc::Form::Raw)),
     ]
 }
 

@@ -13,6 +13,7 @@ mod explicit;
 mod faces;
 mod fuzz;
 mod generated;
+mod grpc;
 mod headers;
 mod health;
 mod labelled;

@@ -16,9 +16,8 @@ fn check(path: &str, expected: Expect) {
 #[test]
 fn the_server_describes_itself() {
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!(
-        r#"{{"name":"onnxd","version":"{version}","extensions":["binary_tensor_data","classification","model_configuration","model_repository","parameters","statistics"]}}"#
-    );
+    let extensions = r#"["binary_tensor_data","classification","model_configuration","model_repository","parameters","statistics"]"#;
+    let expected = format!(r#"{{"name":"onnxd","version":"{version}","extensions":{extensions}}}"#);
     assert_eq!(bundled().get("/v2").text(), expected);
 }
 

@@ -15,7 +15,12 @@ fn check(path: &str, expected: Expect) {
 
 #[test]
 fn a_model_whose_requests_join_has_a_batch_size_and_dims_without_it() {
-    check("/v2/models/iris/config", expect![[r#""#]]);
+    check(
+        "/v2/models/iris/config",
+        expect![[
+            r#"{"name":"iris","platform":"onnx_onnxv1","backend":"onnxd","version_policy":{"all":{}},"max_batch_size":1024,"input":[{"name":"features","data_type":"TYPE_FP32","format":"FORMAT_NONE","dims":[4],"is_shape_tensor":false,"allow_ragged_batch":false,"optional":false}],"output":[{"name":"label","data_type":"TYPE_INT64","dims":[],"label_filename":"labels.txt","is_shape_tensor":false},{"name":"probabilities","data_type":"TYPE_FP32","dims":[3],"label_filename":"","is_shape_tensor":false}],"instance_group":[{"name":"iris","kind":"KIND_CPU","count":1}],"default_model_filename":"model.onnx","parameters":{"engine":{"string_value":"tract"},"engine_reason":{"string_value":"no other engine was asked"},"threads_per_instance":{"string_value":"1"}},"model_transaction_policy":{"decoupled":false}}"#
+        ]],
+    );
     let whole = bundled().get("/v2/models/iris/config");
     let one = bundled().get("/v2/models/iris/versions/2/config");
     assert_eq!(one.text(), whole.text());

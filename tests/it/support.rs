@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod engine;
+pub mod grpc;
 pub mod onnx;
 pub mod planted;
 pub mod process;

