@@ -1,6 +1,5 @@
 //! The HTTP faces: the route table, and nothing else.
 
-pub mod body;
 pub mod compression;
 pub mod connections;
 pub mod edge;
@@ -10,6 +9,7 @@ pub mod home;
 pub mod infer;
 pub mod layers;
 pub mod metrics;
+pub mod paced;
 pub mod trace;
 pub mod v2;
 

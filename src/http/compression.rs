@@ -13,7 +13,7 @@ use tower_http::compression::predicate::{
     DefaultPredicate, NotForContentType, Predicate, SizeAbove,
 };
 
-use super::body::Fair;
+use super::paced::Fair;
 
 /// A smaller answer fits into one or two packets as it is, and many clients ask for compression without wanting it:
 /// Python's `requests` always does.

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt;
 
-use super::body::unread;
 use super::edge::Inference;
+use super::paced::unread;
 use super::{App, error};
 use crate::error::{Error, Result};
 use crate::oip::Style;
