@@ -1,7 +1,6 @@
 //! The HTTP faces: the route table, and nothing else.
 
 pub mod binary;
-pub mod body;
 pub mod collect;
 pub mod compression;
 pub mod connections;
@@ -14,6 +13,7 @@ pub mod infer;
 pub mod layers;
 pub mod metrics;
 pub mod openapi;
+pub mod paced;
 pub mod route;
 pub mod sagemaker;
 pub mod v1;

@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use super::body::unread;
+use super::paced::unread;
 use crate::error::Result;
 
 /// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.

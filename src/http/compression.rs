@@ -13,7 +13,7 @@ use tower_http::compression::predicate::{
     DefaultPredicate, NotForContentType, Predicate, SizeAbove,
 };
 
-use super::body::Fair;
+use super::paced::Fair;
 
 /// A smaller answer fits into one or two packets as it is, and many clients ask for compression without wanting it:
 /// Python's `requests` always does.
@@ -30,11 +30,15 @@ impl Accepted {
 
     /// Compresses an answer if that is worth it.
     pub async fn compress(self, response: Response) -> Response {
-        if !is_worth_it(&response) {
-            return response;
+        match is_worth_it(&response) {
+            true => Box::pin(self.compressed(response)).await,
+            false => response,
         }
-        // tower-http's layer would wrap the body of every answer, so it is given only those that it is to compress:
-        // each as the request for itself.
+    }
+
+    /// tower-http's layer would wrap the body of every answer, so it is given only those that it is to compress: each
+    /// as the request for itself.
+    async fn compressed(self, response: Response) -> Response {
         let mut request = Request::new(response);
         for value in self.0 {
             request.headers_mut().append(header::ACCEPT_ENCODING, value);

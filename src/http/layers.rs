@@ -21,7 +21,7 @@ use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use super::body::{Timely, in_turns};
+use super::paced::{Timely, in_turns};
 use super::{App, edge, error};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;

@@ -1,6 +1,7 @@
 //! What one connection is doing, and until when it may go on like that.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -130,7 +131,8 @@ pub struct InFlight(Arc<Activity>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.since.store(now(), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        // Whoever sees the request gone sees since when.
+        self.0.in_flight.fetch_sub(1, Release);
     }
 }
 
@@ -168,7 +170,7 @@ impl Activity {
 
     /// Bytes came that can only be those of a head if no request is in flight.
     pub fn head_came(&self) {
-        if self.in_flight.load(Relaxed) == 0 && !self.head_begun.swap(true, Relaxed) {
+        if self.in_flight.load(Acquire) == 0 && !self.head_begun.swap(true, Relaxed) {
             self.since.store(now(), Relaxed);
         }
     }
@@ -191,12 +193,11 @@ impl Activity {
     /// Since when there has been no request, if that is long enough for none to be on its way, and the connection is
     /// not about to leave anyway.
     pub fn idle_since(&self) -> Option<Micros> {
-        let since = self.since.load(Relaxed);
-        let is_idle = since + ON_ITS_WAY <= now()
-            && self.in_flight.load(Relaxed) == 0
+        let is_free = self.in_flight.load(Acquire) == 0
             && self.stuck_since.load(Relaxed) == 0
             && self.farewell().is_none();
-        is_idle.then_some(since)
+        let since = self.since.load(Relaxed);
+        (is_free && since + ON_ITS_WAY <= now()).then_some(since)
     }
 
     /// Asks the connection to leave, which [`Activity::asked`] tells it.
@@ -208,7 +209,7 @@ impl Activity {
                 Farewell::Room => 2,
                 Farewell::Closing => 3,
             },
-            Relaxed,
+            Release,
         );
         self.asked.notify_one();
     }
@@ -220,7 +221,7 @@ impl Activity {
 
     /// Why it was asked to leave, if it was.
     pub fn farewell(&self) -> Option<Farewell> {
-        match self.farewell.load(Relaxed) {
+        match self.farewell.load(Acquire) {
             0 => None,
             1 => Some(Farewell::Idle),
             2 => Some(Farewell::Room),
@@ -241,7 +242,7 @@ impl Activity {
             let given_at = self.given_at.load(Relaxed);
             return after(given_at, limits.body_timeout, Limit::Answer);
         }
-        if self.in_flight.load(Relaxed) > 0 {
+        if self.in_flight.load(Acquire) > 0 {
             return None;
         }
         let since = self.since.load(Relaxed);
