@@ -202,14 +202,11 @@ impl Server {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
         };
-        drain(&control, serving, &metrics, times).await;
+        drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
     }
 }
-
-/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// How long each step of a termination may take.
 struct DrainTimes {
@@ -218,12 +215,7 @@ struct DrainTimes {
 }
 
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
-async fn drain(
-    control: &ShutdownControl,
-    mut serving: JoinHandle<()>,
-    metrics: &Metrics,
-    times: DrainTimes,
-) {
+async fn drain(control: &ShutdownControl, mut serving: JoinHandle<()>, times: DrainTimes) {
     let DrainTimes { delay, requests } = times;
     tracing::info!(
         delay_ms = milliseconds(delay),
@@ -235,7 +227,6 @@ async fn drain(
     control.advance(Phase::Closing);
     tokio::select! {
         _ = &mut serving => return,
-        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
         () = tokio::time::sleep(requests) => {
             tracing::warn!("ending: requests are still in flight, they are answered with 503");
             control.advance(Phase::Ending);
@@ -246,18 +237,6 @@ async fn drain(
         }
     }
     serving.abort();
-}
-
-/// Waits until no request has been in flight for a while.
-async fn quiet(metrics: &Metrics) {
-    let mut since = Instant::now();
-    let mut ticks = tokio::time::interval(CPU_SAMPLE);
-    while since.elapsed() < QUIET {
-        ticks.tick().await;
-        if metrics.in_flight() > 0 {
-            since = Instant::now();
-        }
-    }
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,11 @@ pub struct Process {
 impl Process {
     /// Starts onnxd on the bundled models, its log written to a file, and waits until it is ready.
     pub fn onnxd(settings: &[(&str, &str)]) -> Process {
+        Process::onnxd_with(Path::new("models"), settings)
+    }
+
+    /// The same on the models of a folder.
+    pub fn onnxd_with(models: &Path, settings: &[(&str, &str)]) -> Process {
         let address = free_address();
         let log = File::create(scratch("onnxd.log")).expect("the target folder is writable");
         let child = Command::new(env!("CARGO_BIN_EXE_onnxd"))
@@ -65,9 +70,10 @@ impl Process {
                 "--port",
                 &address.port().to_string(),
                 "--models",
-                "models",
             ])
+            .arg(models)
             .env("ONNXD_SERVER__DRAIN_DELAY_MS", "0")
+            .env("ONNXD_SERVER__GRPC_PORT", "off")
             .envs(settings.iter().copied())
             .stdout(log)
             .spawn()
@@ -301,7 +307,8 @@ fn get_or_empty(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-fn free_address() -> SocketAddr {
+/// An address that nobody listens on now.
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener
         .local_addr()

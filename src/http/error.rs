@@ -1,10 +1,15 @@
 //! Errors as HTTP answers: the one table of statuses, and one JSON body for all.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use serde_json::json;
 
+use super::App;
+use super::route::methods_at;
 use crate::error::{Error, ErrorKind};
 
 /// What the access log says about a failed request; it travels in the response's extensions.
@@ -20,6 +25,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -32,6 +38,11 @@ pub fn response(error: &Error) -> Response {
     if let Some(after) = error.retry_after() {
         let seconds = HeaderValue::from(after.as_secs_f64().ceil() as u64);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    if error.kind() == ErrorKind::RequestTimeout {
+        // What comes yet is the rest of the request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
     response.extensions_mut().insert(Failure(error.chain()));
     response
@@ -64,15 +75,21 @@ pub async fn unknown_path(uri: Uri) -> Response {
     response(&Error::not_found(message))
 }
 
-/// The answer to a method that the path does not have; the router adds `Allow`.
-pub async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let message = format!(
-        "method {method} is not allowed on '{}'; see the Allow header",
-        uri.path()
-    );
+/// The answer to a method that the path does not have.
+pub async fn wrong_method(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Response {
+    not_allowed(&app, &method, &uri)
+}
+
+/// The same, for a handler that finds out itself. It tells the methods that the path has.
+pub fn not_allowed(app: &App, method: &Method, uri: &Uri) -> Response {
+    let path = uri.path();
+    let message = format!("method {method} is not allowed on '{path}'; see the Allow header");
     // The bound on messages comes with the type; the status is the protocol's own.
     let mut response = response(&Error::invalid(message));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    if let Ok(methods) = HeaderValue::from_str(&methods_at(&app.routes, path)) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
     response
 }
 

@@ -95,7 +95,10 @@ impl Ports {
             }
             None => None,
         };
-        let connections = || Connections::new(config.connections, core.shutdown.clone());
+        let connections = || {
+            let (shutdown, metrics) = (core.shutdown.clone(), core.metrics.clone());
+            Connections::new(config.connections, shutdown, metrics)
+        };
         Ok(Ports {
             http,
             grpc,
