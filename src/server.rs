@@ -1,5 +1,7 @@
 //! The composition root: builds everything from a configuration, binds, runs, and drains.
 
+mod ports;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,19 +9,14 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::ports::{Core, Listeners, Ports};
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::grpc;
-use crate::http::connections::Connections;
-use crate::http::route::Route;
-use crate::http::{self, App};
-use crate::service::repository::{Door, ModelControl};
+use crate::service::repository::ModelControl;
 use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
 use crate::serving::board::Board;
@@ -42,13 +39,7 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    http: Port,
-    /// `None` where gRPC is off.
-    grpc: Option<Port>,
-    /// Health, metrics and control, where they have an address of their own.
-    admin: Option<Port>,
-    connections: Connections,
-    admin_connections: Connections,
+    ports: Ports,
     reconciler: Reconciler,
     orders: Receiver<Order>,
     metrics: Metrics,
@@ -78,17 +69,7 @@ impl Server {
             metrics: shown,
             log: _,
         } = config;
-        let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
-        let grpc = match server.grpc_port {
-            Some(port) => {
-                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
-            }
-            None => None,
-        };
-        let admin = match server.admin_address {
-            Some(address) => Some(bind(address, "server.admin_address").await?),
-            None => None,
-        };
+        let listeners = Listeners::bind(&server).await?;
         let registry = Arc::new(Registry::default());
         if shown.triton_aliases {
             let registry = Arc::downgrade(&registry);
@@ -108,46 +89,13 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
-        let grpc = match grpc {
-            Some(listener) => {
-                let app = grpc::App {
-                    service: service.clone(),
-                    metrics: metrics.clone(),
-                    shutdown: shutdown.clone(),
-                    limits,
-                    request_timeout: server.request_timeout,
-                };
-                Some(Port::new(listener, grpc::router(app)?)?)
-            }
-            None => None,
+        let core = Core {
+            service,
+            metrics: metrics.clone(),
+            shutdown,
+            limits,
         };
-        let routes = http::routes(&server);
-        let router = |door: Door, routes: Arc<[Route]>| {
-            let app = App {
-                service: service.clone(),
-                metrics: metrics.clone(),
-                shutdown: shutdown.clone(),
-                limits,
-                door,
-                routes,
-            };
-            http::router(app, &server)
-        };
-        let at = |door| router(door, http::at_door(&routes, door));
-        let (http, admin) = match admin {
-            None => (
-                Port::new(http, router(Door::Public, routes.as_slice().into()))?,
-                None,
-            ),
-            Some(admin) => (
-                Port::new(http, at(Door::Public))?,
-                Some(Port::new(admin, at(Door::Admin))?),
-            ),
-        };
-        let connections = Connections::new(server.connections, shutdown.clone(), metrics.clone());
-        // Apart, so that whoever fills the one does not shut the other.
-        let admin_connections =
-            Connections::new(server.connections, shutdown.clone(), metrics.clone());
+        let ports = Ports::new(listeners, &core, &server)?;
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -171,11 +119,7 @@ impl Server {
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            http,
-            grpc,
-            admin,
-            connections,
-            admin_connections,
+            ports,
             reconciler,
             orders: taken,
             metrics,
@@ -201,17 +145,17 @@ impl Server {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.http.address
+        self.ports.http.address
     }
 
     /// The address that it listens on for gRPC, unless that is off.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref().map(|port| port.address)
+        self.ports.grpc.as_ref().map(|port| port.address)
     }
 
     /// Where health, metrics and control are, if they have an address of their own.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.address)
+        self.ports.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The engines that models may run on.
@@ -227,11 +171,7 @@ impl Server {
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
-            http,
-            grpc,
-            admin,
-            connections,
-            admin_connections,
+            ports,
             reconciler,
             orders,
             metrics,
@@ -240,21 +180,7 @@ impl Server {
             control,
             ..
         } = self;
-        let mut serving = tokio::spawn(async move {
-            tokio::join!(
-                http.serve(&connections),
-                async {
-                    if let Some(port) = grpc {
-                        port.serve(&connections).await;
-                    }
-                },
-                async {
-                    if let Some(port) = admin {
-                        port.serve(&admin_connections).await;
-                    }
-                },
-            );
-        });
+        let mut serving = tokio::spawn(ports.serve());
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         spawn_thread("loader", move || {
@@ -280,36 +206,6 @@ impl Server {
         sampler.abort();
         unload(registry, chooser_ended).await
     }
-}
-
-/// A listener, and what is served there.
-struct Port {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
-}
-
-impl Port {
-    fn new(listener: TcpListener, router: Router) -> Result<Port> {
-        let unknown = |error| Error::internal("a port has no address").with_source(error);
-        let address = listener.local_addr().map_err(unknown)?;
-        Ok(Port {
-            listener,
-            address,
-            router,
-        })
-    }
-
-    async fn serve(self, connections: &Connections) {
-        connections.serve(self.listener, self.router).await;
-    }
-}
-
-async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
-    let cannot = |error| {
-        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
-    };
-    TcpListener::bind(wanted).await.map_err(cannot)
 }
 
 /// How long each step of a termination may take.
