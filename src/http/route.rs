@@ -142,6 +142,8 @@ pub enum Content {
     Nothing,
     /// A page for people.
     Page,
+    /// A page for people, a few words for programs.
+    Home,
     Style,
     Script,
     /// Prometheus's text.
