@@ -1,7 +1,9 @@
 //! The HTTP faces: the route table, and nothing else.
 
 pub mod binary;
+pub mod body;
 pub mod collect;
+pub mod compression;
 pub mod connections;
 pub mod docs;
 pub mod edge;

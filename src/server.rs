@@ -144,9 +144,10 @@ impl Server {
                 Some(Port::new(admin, at(Door::Admin))?),
             ),
         };
-        let connections = Connections::new(server.connections, shutdown.clone());
+        let connections = Connections::new(server.connections, shutdown.clone(), metrics.clone());
         // Apart, so that whoever fills the one does not shut the other.
-        let admin_connections = Connections::new(server.connections, shutdown.clone());
+        let admin_connections =
+            Connections::new(server.connections, shutdown.clone(), metrics.clone());
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -240,23 +241,26 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(async move {
-            let grpc = async {
-                match grpc {
-                    Some(port) => connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
-            let admin = async {
-                match admin {
-                    Some(port) => admin_connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
-            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
+            tokio::join!(
+                http.serve(&connections),
+                async {
+                    if let Some(port) = grpc {
+                        port.serve(&connections).await;
+                    }
+                },
+                async {
+                    if let Some(port) = admin {
+                        port.serve(&admin_connections).await;
+                    }
+                },
+            );
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run(orders))?;
+        spawn_thread("loader", move || {
+            reconciler.run();
+            reconciler.carry_out(orders);
+        })?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {
@@ -272,7 +276,7 @@ impl Server {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
         };
-        drain(&control, serving, &metrics, times).await;
+        drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
     }
@@ -295,6 +299,10 @@ impl Port {
             router,
         })
     }
+
+    async fn serve(self, connections: &Connections) {
+        connections.serve(self.listener, self.router).await;
+    }
 }
 
 async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -304,9 +312,6 @@ async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
     TcpListener::bind(wanted).await.map_err(cannot)
 }
 
-/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
-const QUIET: Duration = Duration::from_secs(10);
-
 /// How long each step of a termination may take.
 struct DrainTimes {
     delay: Duration,
@@ -314,12 +319,7 @@ struct DrainTimes {
 }
 
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
-async fn drain(
-    control: &ShutdownControl,
-    mut serving: JoinHandle<()>,
-    metrics: &Metrics,
-    times: DrainTimes,
-) {
+async fn drain(control: &ShutdownControl, mut serving: JoinHandle<()>, times: DrainTimes) {
     let DrainTimes { delay, requests } = times;
     tracing::info!(
         delay_ms = milliseconds(delay),
@@ -331,7 +331,6 @@ async fn drain(
     control.advance(Phase::Closing);
     tokio::select! {
         _ = &mut serving => return,
-        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
         () = tokio::time::sleep(requests) => {
             tracing::warn!("ending: requests are still in flight, they are answered with 503");
             control.advance(Phase::Ending);
@@ -342,18 +341,6 @@ async fn drain(
         }
     }
     serving.abort();
-}
-
-/// Waits until no request has been in flight for a while.
-async fn quiet(metrics: &Metrics) {
-    let mut since = Instant::now();
-    let mut ticks = tokio::time::interval(CPU_SAMPLE);
-    while since.elapsed() < QUIET {
-        ticks.tick().await;
-        if metrics.in_flight() > 0 {
-            since = Instant::now();
-        }
-    }
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.

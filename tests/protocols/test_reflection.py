@@ -41,7 +41,12 @@ def test_model_is_asked_with_nothing_but_what_reflection_tells(channel, pool):
     request = GetMessageClass(method.input_type)(
         model_name="iris",
         inputs=[
-            {"name": "features", "datatype": "FP32", "shape": [1, 4], "contents": {"fp32_contents": [5.1, 3.5, 1.4, 0.2]}}
+            {
+                "name": "features",
+                "datatype": "FP32",
+                "shape": [1, 4],
+                "contents": {"fp32_contents": [5.1, 3.5, 1.4, 0.2]},
+            }
         ],
     )
     call = channel.unary_unary(
