@@ -122,7 +122,7 @@ impl Drop for Exchange {
 }
 
 fn is_probe(path: &str) -> bool {
-    path.starts_with("/health") || path == "/livez" || path == "/readyz" || path == "/metrics"
+    path.starts_with("/health") || ["/livez", "/readyz", "/ping", "/metrics"].contains(&path)
 }
 
 /// Methods by name; whatever else a client writes is one label, so that it cannot mint series.

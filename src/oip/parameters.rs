@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::NanForm;
+use super::numbers::EXACT;
 use crate::error::{Error, Result};
 
 /// A parameter's value as a wire has it.
@@ -162,6 +163,10 @@ fn whole_number(name: &str, value: Value<'_>, expected: &str) -> Result<u64> {
         Value::Signed(number) => {
             u64::try_from(number).map_err(|_| unexpected(name, expected, value))
         }
+        // As in tensors, 2.0 is a whole number: JSON does not tell the two apart.
+        Value::Float(number) if number.fract() == 0.0 && (0.0..=EXACT).contains(&number) => {
+            Ok(number as u64)
+        }
         other => Err(unexpected(name, expected, other)),
     }
 }
@@ -194,7 +199,11 @@ mod tests {
     #[test]
     fn a_timeout_is_any_whole_number_and_zero_is_none() {
         let timeout = |value| read::<RequestParameters>("timeout", value).map(|read| read.timeout);
-        for value in [Value::Signed(1500), Value::Unsigned(1500)] {
+        for value in [
+            Value::Signed(1500),
+            Value::Unsigned(1500),
+            Value::Float(1500.0),
+        ] {
             assert_eq!(timeout(value), Ok(Some(Duration::from_micros(1500))));
         }
         assert_eq!(timeout(Value::Signed(0)), Ok(None));

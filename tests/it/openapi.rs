@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::client::Request;
 use crate::support::samples::samples;
-use crate::support::server::{TestServer, bundled};
+use crate::support::server::{Setup, TestServer, bundled};
 
 fn document(server: &TestServer) -> Value {
     server.get("/openapi.json").ok()
@@ -214,4 +214,15 @@ fn pages_bring_all_they_need_and_may_load_nothing_else() {
         let text = answer.text().replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("://"), "{path} names another host");
     }
+}
+
+#[test]
+fn a_large_example_is_left_out() {
+    let image = serde_json::json!({ "inputs": [["x", "FP32", [null, 3, 224, 224]]] });
+    let server = Setup::scripted(image).start();
+    let document = document(&server);
+    let media =
+        &document["paths"]["/predict/m"]["post"]["requestBody"]["content"]["application/json"];
+    assert!(media["schema"].is_object());
+    assert_eq!(media.get("examples"), None);
 }
