@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::{Engines, STACK_BYTES, Session};
+use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
+use onnxd::serving::orders;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
 use onnxd::telemetry::metrics::{Metrics, PlanCacheMetrics};
@@ -188,8 +190,11 @@ impl Live {
             models: ModelsConfig::default(),
             machinery: machinery.clone(),
             registry: registry.clone(),
+            board: Board::new(registry.clone(), machinery.metrics.clone()),
         };
-        reconciler.run();
+        // Nobody gives any order.
+        let (_, orders) = orders::channel();
+        reconciler.run(orders);
         Live {
             registry,
             machinery,

@@ -4,12 +4,22 @@
 //! is a panic that costs its own request or load; a refused `Vec` still ends the process, as running out of memory does.
 #![expect(
     unsafe_code,
-    reason = "GlobalAlloc is an unsafe trait; every call is handed on unchanged to the allocator within"
+    reason = "GlobalAlloc is an unsafe trait, whose calls are handed on unchanged; two functions of C without arguments \
+              that could be wrong"
 )]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+// Linked also where nothing allocates with it.
+use mimalloc as _;
+
+unsafe extern "C" {
+    safe fn mi_collect(force: bool);
+    #[cfg(target_env = "gnu")]
+    safe fn malloc_trim(kept: usize) -> std::ffi::c_int;
+}
 
 /// From how many bytes on an allocation is counted.
 const LARGE: usize = 1 << 20;
@@ -35,6 +45,14 @@ pub fn note_refusal() {
 /// Whether anything was refused so far.
 pub fn has_refused() -> bool {
     HAS_REFUSED.load(Ordering::Relaxed)
+}
+
+/// Gives back to the system what this process, and the libraries in it, no longer hold: after something large was
+/// loaded or dropped. The allocators by themselves keep it until much else has been allocated, or for good.
+pub fn give_back() {
+    mi_collect(true);
+    #[cfg(target_env = "gnu")]
+    malloc_trim(0);
 }
 
 fn reserve(bytes: usize) -> bool {

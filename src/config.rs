@@ -24,6 +24,7 @@ pub struct Config {
     pub repository: RepositoryConfig,
     pub models: ModelsConfig,
     pub inference: InferenceConfig,
+    pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
 
@@ -198,6 +199,13 @@ impl LibraryPath {
             LibraryPath::At(path) => path.as_os_str(),
         }
     }
+}
+
+/// What the metrics show.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricsConfig {
+    /// Whether Triton's names are there too.
+    pub triton_aliases: bool,
 }
 
 /// How the log is written.

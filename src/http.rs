@@ -2,6 +2,8 @@
 
 pub mod binary;
 pub mod body;
+pub mod collect;
+pub mod compression;
 pub mod connections;
 pub mod docs;
 pub mod edge;

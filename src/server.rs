@@ -20,6 +20,7 @@ use crate::http::connections::Connections;
 use crate::http::route::Route;
 use crate::http::{self, App};
 use crate::service::repository::{Door, ModelControl};
+use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
 use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
@@ -74,6 +75,7 @@ impl Server {
             repository,
             models,
             inference,
+            metrics: shown,
             log: _,
         } = config;
         let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
@@ -88,6 +90,13 @@ impl Server {
             None => None,
         };
         let registry = Arc::new(Registry::default());
+        if shown.triton_aliases {
+            let registry = Arc::downgrade(&registry);
+            metrics.export_as_triton(move || match registry.upgrade() {
+                Some(registry) => triton_counts(&registry),
+                None => Vec::new(),
+            });
+        }
         let (control, shutdown) = shutdown::channel();
         let settings = ServiceSettings {
             request_timeout: server.request_timeout,
@@ -135,9 +144,10 @@ impl Server {
                 Some(Port::new(admin, at(Door::Admin))?),
             ),
         };
-        let connections = Connections::new(server.connections, shutdown.clone());
+        let connections = Connections::new(server.connections, shutdown.clone(), metrics.clone());
         // Apart, so that whoever fills the one does not shut the other.
-        let admin_connections = Connections::new(server.connections, shutdown.clone());
+        let admin_connections =
+            Connections::new(server.connections, shutdown.clone(), metrics.clone());
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -263,7 +273,7 @@ impl Server {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
         };
-        drain(&control, serving, &metrics, times).await;
+        drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
     }
@@ -299,9 +309,6 @@ async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
     TcpListener::bind(wanted).await.map_err(cannot)
 }
 
-/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
-const QUIET: Duration = Duration::from_secs(10);
-
 /// How long each step of a termination may take.
 struct DrainTimes {
     delay: Duration,
@@ -309,12 +316,7 @@ struct DrainTimes {
 }
 
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
-async fn drain(
-    control: &ShutdownControl,
-    mut serving: JoinHandle<()>,
-    metrics: &Metrics,
-    times: DrainTimes,
-) {
+async fn drain(control: &ShutdownControl, mut serving: JoinHandle<()>, times: DrainTimes) {
     let DrainTimes { delay, requests } = times;
     tracing::info!(
         delay_ms = milliseconds(delay),
@@ -326,7 +328,6 @@ async fn drain(
     control.advance(Phase::Closing);
     tokio::select! {
         _ = &mut serving => return,
-        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
         () = tokio::time::sleep(requests) => {
             tracing::warn!("ending: requests are still in flight, they are answered with 503");
             control.advance(Phase::Ending);
@@ -337,18 +338,6 @@ async fn drain(
         }
     }
     serving.abort();
-}
-
-/// Waits until no request has been in flight for a while.
-async fn quiet(metrics: &Metrics) {
-    let mut since = Instant::now();
-    let mut ticks = tokio::time::interval(CPU_SAMPLE);
-    while since.elapsed() < QUIET {
-        ticks.tick().await;
-        if metrics.in_flight() > 0 {
-            since = Instant::now();
-        }
-    }
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.

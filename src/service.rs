@@ -279,7 +279,8 @@ fn outcome(kind: ErrorKind) -> Outcome {
         ErrorKind::InvalidArgument
         | ErrorKind::PermissionDenied
         | ErrorKind::NotFound
-        | ErrorKind::TooLarge => Outcome::Invalid,
+        | ErrorKind::TooLarge
+        | ErrorKind::RequestTimeout => Outcome::Invalid,
         ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
         ErrorKind::DeadlineExceeded => Outcome::Expired,
         ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,11 @@ pub struct Process {
 impl Process {
     /// Starts onnxd on the bundled models, its log written to a file, and waits until it is ready.
     pub fn onnxd(settings: &[(&str, &str)]) -> Process {
+        Process::onnxd_with(Path::new("models"), settings)
+    }
+
+    /// The same on the models of a folder.
+    pub fn onnxd_with(models: &Path, settings: &[(&str, &str)]) -> Process {
         let address = free_address();
         let log = File::create(scratch("onnxd.log")).expect("the target folder is writable");
         let child = Command::new(env!("CARGO_BIN_EXE_onnxd"))
@@ -65,8 +70,8 @@ impl Process {
                 "--port",
                 &address.port().to_string(),
                 "--models",
-                "models",
             ])
+            .arg(models)
             .env("ONNXD_SERVER__DRAIN_DELAY_MS", "0")
             .envs(settings.iter().copied())
             .stdout(log)

@@ -208,6 +208,11 @@ pub const KEYS: &[Key] = &[
         "milliseconds that loading a model's version may take; past them it has failed",
     ),
     key(
+        "metrics.triton_aliases",
+        "false",
+        "`true` shows the statistics of models under Triton's names (`nv_inference_…`) too",
+    ),
+    key(
         "log.format",
         "auto",
         "`pretty`, `json`, or `auto`: pretty on a terminal, JSON elsewhere",

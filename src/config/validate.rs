@@ -59,13 +59,15 @@ impl Checker<'_> {
     /// Reads every section before giving up, so that no problem hides another.
     fn config(&mut self) -> Option<Config> {
         let (server, limits, repository) = (self.server(), self.limits(), self.repository());
-        let (models, inference, log) = (self.models(), self.inference(), self.log());
+        let (models, inference) = (self.models(), self.inference());
+        let (metrics, log) = (self.metrics(), self.log());
         Some(Config {
             server: server?,
             limits: limits?,
             repository: repository?,
             models: models?,
             inference: inference?,
+            metrics: metrics?,
             log: log?,
         })
     }
@@ -238,6 +240,15 @@ impl Checker<'_> {
             engine: engine?,
             agreement: agreement?,
             aim: aim?,
+        })
+    }
+
+    fn metrics(&mut self) -> Option<MetricsConfig> {
+        let triton_aliases = self.read("metrics.triton_aliases", "true or false", |text| {
+            text.parse().ok()
+        });
+        Some(MetricsConfig {
+            triton_aliases: triton_aliases?,
         })
     }
 

@@ -1,8 +1,10 @@
 //! The ONNX Runtime engine: its library is looked for when onnxd starts, and done without where there is none.
 //!
 //! `library` finds the file, `runtime` opens it once for the process, `zipmap` rewrites what no protocol carries, `known_wrong`
-//! refuses, `model` keeps a model's sessions, `shared` lets all workers run one of them, `convert` is for tensors, `message` for reasons.
+//! refuses, `model` keeps a model's sessions, `shared` lets all workers run one of them,
+//! `allocator` gives them memory, `convert` is for tensors, `message` for reasons.
 
+mod allocator;
 mod convert;
 mod known_wrong;
 mod library;

@@ -1,121 +1,166 @@
-//! Reads the body of a request into one buffer, with one copy.
+//! Bodies that keep to limits: of the time in which they must have come, and of how long they hold a thread.
 
-use axum::body::{Body, Bytes};
-use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use super::layers::is_over_limit;
-use crate::error::{Error, Result};
+use axum::BoxError;
+use axum::body::Bytes;
+use http_body_util::{Either, LengthLimitError};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+use tower_http::decompression::DecompressionBody;
 
-/// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
-const ALIGNMENT: usize = 64;
-/// So much memory is taken on the word of a request's length; beyond, it must have sent an eighth of it.
-const TAKEN_ON_WORD: usize = 1 << 20;
+use crate::error::{Error, ErrorKind};
 
-/// Reads the whole body. Raw tensors begin behind `json_bytes`; the first one comes to lie aligned.
-pub async fn collect(mut body: Body, json_bytes: usize, limit: usize) -> Result<Bytes> {
-    let expected = body.size_hint().lower() as usize;
-    let Some(first) = next(&mut body, limit).await? else {
-        return Ok(Bytes::new());
-    };
-    let mut frame = next(&mut body, limit).await?;
-    if frame.is_none() {
-        return Ok(first);
-    }
-    let mut gathered = Gathered::new(&first, expected, json_bytes);
-    while let Some(more) = frame {
-        gathered.push(&more);
-        frame = next(&mut body, limit).await?;
-    }
-    Ok(gathered.finish())
+/// A request's body did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the body did not come whole within {} ms", .0.as_millis())]
+pub struct TooSlow(Duration);
+
+/// A body that must have come whole within a time.
+pub struct Timely<B> {
+    body: B,
+    timeout: Duration,
+    /// Begins when the body is first waited for; most are there by then.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// The next part of the body, if there is one.
-async fn next(body: &mut Body, limit: usize) -> Result<Option<Bytes>> {
-    while let Some(frame) = body.frame().await {
-        match frame.map(|frame| frame.into_data()) {
-            Ok(Ok(data)) => return Ok(Some(data)),
-            Ok(Err(_trailers)) => {}
-            Err(error) => return Err(failed(error, limit)),
+impl<B> Timely<B> {
+    pub fn new(body: B, timeout: Duration) -> Timely<B> {
+        Timely {
+            body,
+            timeout,
+            timer: None,
         }
     }
-    Ok(None)
 }
 
-fn failed(error: axum::Error, limit: usize) -> Error {
-    let error = error.into_inner();
-    match is_over_limit(&error) {
-        true => Error::too_large(format!(
-            "the body is larger than the limit of {limit} bytes"
-        )),
-        false => Error::invalid("the body could not be read or decompressed").with_source(error),
+impl<B: Body<Error: Into<BoxError>> + Unpin> Body for Timely<B> {
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let timeout = this.timeout;
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(TooSlow(timeout).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
-/// A buffer that takes what is expected at once, as far as that is believed.
-struct Gathered {
-    buffer: Vec<u8>,
-    /// What stands before the body, so that what follows its JSON is aligned.
-    padding: usize,
-    expected: usize,
+/// As much of a body passes at once before other tasks have their turn; compressing it takes about a millisecond.
+const TURN_BYTES: usize = 128 << 10;
+/// As much of it passes in one piece.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// A body on which work is done while it passes: in pieces, between which other tasks have their turn.
+pub struct Fair<B> {
+    body: B,
+    rest: Bytes,
+    passed: usize,
 }
 
-impl Gathered {
-    fn new(first: &[u8], expected: usize, json_bytes: usize) -> Gathered {
-        let capacity = first.len().max(expected.min(TAKEN_ON_WORD));
-        let mut buffer: Vec<u8> = Vec::with_capacity(capacity + ALIGNMENT);
-        let tensors_at = buffer.as_ptr().addr().wrapping_add(json_bytes);
-        let padding = tensors_at.wrapping_neg() % ALIGNMENT;
-        buffer.resize(padding, 0);
-        buffer.extend_from_slice(first);
-        Gathered {
-            buffer,
-            padding,
-            expected: expected.saturating_add(padding),
+impl<B> Fair<B> {
+    pub fn new(body: B) -> Fair<B> {
+        Fair {
+            body,
+            rest: Bytes::new(),
+            passed: 0,
         }
     }
+}
 
-    fn push(&mut self, data: &[u8]) {
-        let Gathered {
-            buffer, expected, ..
-        } = self;
-        if buffer.capacity() - buffer.len() < data.len() {
-            let missing = expected.saturating_sub(buffer.len());
-            buffer.reserve(data.len().max(missing.min(7 * buffer.len())));
-        }
-        buffer.extend_from_slice(data);
-    }
+/// A request's body as it is after decompression.
+pub type Decompressed<B> = Either<DecompressionBody<B>, Fair<DecompressionBody<B>>>;
 
-    fn finish(self) -> Bytes {
-        let Gathered {
-            buffer, padding, ..
-        } = self;
-        Bytes::from(buffer).slice(padding..)
+/// Lets decompression take turns. A body whose size is known is not compressed, and passes as it is.
+pub fn in_turns<B: Body>(body: DecompressionBody<B>) -> Decompressed<B>
+where
+    DecompressionBody<B>: Body,
+{
+    match body.size_hint().exact() {
+        Some(_) => Either::Left(body),
+        None => Either::Right(Fair::new(body)),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<B: Body<Data = Bytes> + Unpin> Body for Fair<B> {
+    type Data = Bytes;
+    type Error = B::Error;
 
-    #[test]
-    fn tensors_lie_aligned_behind_any_json() {
-        for json_bytes in [0, 1, 63, 64, 65, 200] {
-            let body: Vec<u8> = (0..=255).cycle().take(2000).collect();
-            let mut gathered = Gathered::new(&body[..300], body.len(), json_bytes);
-            body[300..].chunks(7).for_each(|part| gathered.push(part));
-            let bytes = gathered.finish();
-            assert_eq!(bytes, body);
-            let tensors = bytes[json_bytes..].as_ptr().addr();
-            assert_eq!(tensors % ALIGNMENT, 0, "{json_bytes} bytes of JSON");
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if this.passed >= TURN_BYTES {
+            this.passed = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
+        this.passed += piece.len();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest.is_empty() {
+            true => self.body.size_hint(),
+            false => SizeHint::default(),
         }
     }
+}
 
-    #[test]
-    fn memory_is_not_taken_for_what_does_not_come() {
-        let mut gathered = Gathered::new(&[0; 100], usize::MAX, 0);
-        assert!(gathered.buffer.capacity() <= 2 * TAKEN_ON_WORD);
-        gathered.push(&[0; TAKEN_ON_WORD]);
-        assert!(gathered.buffer.capacity() <= 16 * TAKEN_ON_WORD);
+/// What to tell of a request's body that could not be read to its end.
+pub fn unread(error: BoxError, most_bytes: usize) -> Error {
+    if let Some(slow) = cause::<TooSlow>(&error) {
+        return Error::new(ErrorKind::RequestTimeout, slow.to_string());
     }
+    if cause::<LengthLimitError>(&error).is_some() {
+        return Error::too_large(format!(
+            "the body is larger than the limit of {most_bytes} bytes"
+        ));
+    }
+    Error::invalid("the body could not be read or decompressed").with_source(error)
+}
+
+fn cause<E: std::error::Error + 'static>(error: &BoxError) -> Option<&E> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }

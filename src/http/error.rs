@@ -20,6 +20,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -32,6 +33,11 @@ pub fn response(error: &Error) -> Response {
     if let Some(after) = error.retry_after() {
         let seconds = HeaderValue::from(after.as_secs_f64().ceil() as u64);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    if error.kind() == ErrorKind::RequestTimeout {
+        // What comes yet is the rest of the request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
     response.extensions_mut().insert(Failure(error.chain()));
     response

@@ -8,7 +8,8 @@ use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::{App, binary, body, error};
+use super::collect::collect;
+use super::{App, binary, error};
 use crate::error::{Error, Result};
 use crate::exchange::access::Inference;
 use crate::exchange::aside::aside;
@@ -198,7 +199,7 @@ async fn read(
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let json_length = binary::json_length(headers)?;
-    let body = body::collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
+    let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
     let json_bytes = json_length.unwrap_or(body.len());
     binary::check_length(json_bytes, body.len())?;
     let (signature, limits) = (deployment.signature(), &app.limits);

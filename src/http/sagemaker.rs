@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 
 use super::binary::JSON_LENGTH;
+use super::collect::collect;
 use super::infer::{Face, infer};
-use super::{App, body, error};
+use super::{App, error};
 use crate::error::{Error, Result};
 use crate::serving::registry::Target;
 
@@ -68,7 +69,7 @@ async fn as_predict(app: &App, request: Request) -> Result<Request> {
         return Ok(request);
     }
     let (parts, body) = request.into_parts();
-    let body = body::collect(body, 0, app.limits.body_bytes).await?;
+    let body = collect(body, 0, app.limits.body_bytes).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid("the CSV is not UTF-8"))?;
     Ok(Request::from_parts(parts, Body::from(rows(text)?)))
 }

@@ -1,12 +1,14 @@
 //! What the served versions have done, for the statistics extension.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Service;
 use crate::error::Result;
 use crate::serving::deployment::Deployment;
-use crate::serving::registry::{ModelEntry, Target};
-use crate::serving::statistics::Counts;
+use crate::serving::registry::{ModelEntry, Registry, Target};
+use crate::serving::statistics::{Counts, StatisticDuration};
+use crate::telemetry::metrics::TritonCounts;
 
 /// What one version has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,4 +52,27 @@ fn of(deployment: &Deployment) -> ModelStatistics {
         version: facts.version.clone(),
         counts: facts.statistics.counts(),
     }
+}
+
+/// What the versions that serve have done, for Triton's names.
+pub fn triton_counts(registry: &Registry) -> Vec<TritonCounts> {
+    let counts = |deployment: Arc<Deployment>| {
+        let counts = deployment.facts.statistics.counts();
+        let inference = counts.inference;
+        let time = |phase: StatisticDuration| Duration::from_nanos(phase.ns);
+        TritonCounts {
+            model: deployment.facts.model.clone(),
+            version: deployment.facts.version.clone(),
+            success: inference.success.count,
+            failure: inference.fail.count,
+            rows: counts.inference_count,
+            runs: counts.execution_count,
+            request: time(inference.success),
+            queue: time(inference.queue),
+            compute_input: time(inference.compute_input),
+            compute_infer: time(inference.compute_infer),
+            compute_output: time(inference.compute_output),
+        }
+    };
+    registry.deployments().into_iter().map(counts).collect()
 }

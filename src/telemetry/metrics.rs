@@ -5,6 +5,7 @@
 
 mod build;
 mod counted;
+mod triton;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use self::counted::PlanCacheSeries;
 pub use self::counted::{
     GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
 };
+pub use self::triton::TritonCounts;
+use self::triton::TritonSeries;
 use super::cgroup::Cgroup;
 use super::process;
 
@@ -49,6 +52,8 @@ struct Inner {
     grpc_requests: IntCounterVec,
     grpc_duration: HistogramVec,
     grpc_in_flight: IntGauge,
+    connections: IntGauge,
+    connections_closed: IntCounterVec,
     inference_requests: IntCounterVec,
     inference_rows: IntCounterVec,
     inference_batches: IntCounterVec,
@@ -103,6 +108,12 @@ impl Metrics {
                 &SECONDS,
             ),
             grpc_in_flight: new.int_gauge("onnxd_grpc_requests_in_flight", "gRPC calls being answered now."),
+            connections: new.int_gauge("onnxd_connections", "Open connections, over all ports."),
+            connections_closed: new.counters(
+                "onnxd_connections_closed_total",
+                "Connections that ran into a limit and were closed for it.",
+                &["limit"],
+            ),
             inference_requests: new.counters(
                 "onnxd_inference_requests_total",
                 "Inference requests by how they ended.",
@@ -218,6 +229,11 @@ impl Metrics {
         register(&self.inner.registry, reading);
     }
 
+    /// Shows what versions have done under Triton's names too.
+    pub fn export_as_triton(&self, read: impl Fn() -> Vec<TritonCounts> + Send + Sync + 'static) {
+        register(&self.inner.registry, TritonSeries::new(read));
+    }
+
     /// Takes one of the readings that `onnxd_cpu_usage_ratio` compares; call it about once a second.
     pub fn sample_cpu(&self, now: Instant) {
         let mut samples = self
@@ -261,9 +277,15 @@ impl Metrics {
         }
     }
 
-    /// How many requests are being answered now, over any transport.
-    pub fn in_flight(&self) -> i64 {
-        self.inner.http_in_flight.get() + self.inner.grpc_in_flight.get()
+    /// Shows how many connections are open.
+    pub fn set_connections(&self, open: usize) {
+        self.inner.connections.set(open as i64);
+    }
+
+    /// Counts connections that were closed at this limit; none, to show that there is one.
+    pub fn count_closed_connections(&self, limit: &'static str, count: u64) {
+        let series = self.inner.connections_closed.with_label_values(&[limit]);
+        series.inc_by(count);
     }
 
     /// The metrics of one model's version.

@@ -218,16 +218,14 @@ fn the_configuration_is_printed_as_a_file_that_gives_the_same() {
         .file("onnxd.toml", printed.ok())
         .run();
     assert_eq!(values(again.ok()), values(printed.ok()));
+    let has_no_value = |line: &str| line.starts_with("# ") && line.ends_with(" = \"\"  # default");
     let from_elsewhere: Vec<_> = again
         .stdout
         .lines()
         .filter(|line| line.contains("  # ") && !line.ends_with("  # onnxd.toml"))
+        .filter(|line| !has_no_value(line))
         .collect();
-    assert_eq!(
-        from_elsewhere,
-        ["# default = \"\"  # default"],
-        "all but what has no value"
-    );
+    assert_eq!(from_elsewhere, [""; 0], "all but what has no value");
 }
 
 #[test]

@@ -26,8 +26,8 @@ fn faces() -> Vec<Box<dyn Face>> {
         Box::new(Rest(Form::Binary)),
         Box::new(Rest(Form::Mixed)),
         Box::new(Rest(Form::Predict)),
-        Box::new(Grpc(grpc::Form::Raw)),
         Box::new(Grpc(grpc::Form::Typed)),
+        Box::new(Grpc(grpc::Form::Raw)),
     ]
 }
 

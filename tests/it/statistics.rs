@@ -139,6 +139,26 @@ fn each_served_version_has_its_own() {
 }
 
 #[test]
+fn tritons_names_are_there_where_they_are_asked_for() {
+    let server = one_model().with("metrics.triton_aliases", "true").start();
+    assert_eq!(send(&server, &[1, 2]), 200);
+    assert_eq!(send(&server, &[3]), 500);
+    let metric = |name: &str| {
+        let series = format!("nv_inference_{name}{{model=\"m\",version=\"1\"}}");
+        server.metric(&series)
+    };
+    let counts = ["request_success", "request_failure", "count", "exec_count"].map(metric);
+    assert_eq!(counts, [1, 1, 2, 1].map(|count| Some(f64::from(count))));
+    let whole = metric("request_duration_us").expect("it is there");
+    for part in ["queue", "compute_input", "compute_infer", "compute_output"] {
+        let part = metric(&format!("{part}_duration_us")).expect("it is there");
+        assert!(part <= whole);
+    }
+    let plain = one_model().start();
+    assert!(!plain.get("/metrics").text().contains("nv_inference"));
+}
+
+#[test]
 fn an_unknown_model_or_version_has_none() {
     let message = "unknown model 'rose'; the models are 'digits', 'iris', 'wine'";
     bundled()

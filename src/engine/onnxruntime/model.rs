@@ -101,6 +101,7 @@ impl OnnxRuntimeModel {
             // Threads that wait busily take the CPU from everybody else.
             .with_intra_op_spinning(false)?
             .with_log_level(LogLevel::Error)?
+            .with_env_allocators()?
             // A plan of the memory is kept for every combination of dimensions that was ever seen, without a bound.
             .with_memory_pattern(!inputs.iter().any(TensorSpec::has_free_dims))?;
         if let Some(folder) = self.folder.as_deref().and_then(|folder| folder.to_str()) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use super::message;
+use super::{allocator, message};
 use crate::error::{Error, guarded};
 
 /// What the process has opened. It is never closed: ONNX Runtime does not expect it while threads still run.
@@ -75,5 +75,6 @@ fn environment(path: &Path) -> crate::error::Result<Environment> {
         .with_logger(Arc::new(log));
     let environment = builder.build().map_err(message::unavailable)?;
     environment.set_log_level(LogLevel::Error);
+    allocator::register(&environment).map_err(message::unavailable)?;
     Ok(environment)
 }

@@ -16,20 +16,36 @@ use ort::session::{Session, SessionInputValue};
 use ort::sys::OrtValue;
 use ort::value::DynValue;
 
+use crate::allocator;
+
 /// A session and the names that it is run with.
 pub struct SharedSession {
     session: Session,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
+    /// Comes last, because fields are dropped in their order.
+    _end: GiveBack,
+}
+
+/// Gives back to the system what was dropped before it.
+struct GiveBack;
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        allocator::give_back();
+    }
 }
 
 impl SharedSession {
     /// Shares a session, which takes inputs and gives outputs of these names.
     pub fn new(session: Session, inputs: Vec<CString>, outputs: Vec<CString>) -> SharedSession {
+        // Loading takes more than what is left in the end.
+        allocator::give_back();
         SharedSession {
             session,
             inputs,
             outputs,
+            _end: GiveBack,
         }
     }
 
@@ -61,10 +77,10 @@ impl SharedSession {
         };
         // SAFETY: the status was just returned, and is used once.
         unsafe { ort::Error::result_from_status(status) }?;
-        let allocator = self.session.allocator();
+        let own = self.session.allocator();
         // SAFETY: ONNX Runtime has made these values for the caller to release, which is done by the owner made here;
         // they hold on to their own allocator, and the caller keeps the session besides.
-        let owned = |output| unsafe { DynValue::from_ptr(output, Some(allocator)) };
+        let owned = |output| unsafe { DynValue::from_ptr(output, Some(own)) };
         let outputs = outputs
             .into_iter()
             .map(|output| NonNull::new(output).map(owned));

@@ -11,18 +11,21 @@ use crate::config::ConnectionLimits;
 /// What the times here count from, since atomics hold no [`Instant`].
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A moment, in milliseconds since [`EPOCH`].
-pub type Millis = u64;
+/// A moment, in microseconds since [`EPOCH`].
+pub type Micros = u64;
 
 /// Now.
-pub fn now() -> Millis {
-    EPOCH.elapsed().as_millis() as Millis
+pub fn now() -> Micros {
+    EPOCH.elapsed().as_micros() as Micros
 }
 
 /// The same moment for timers.
-pub fn instant(at: Millis) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(*EPOCH + Duration::from_millis(at))
+pub fn instant(at: Micros) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(*EPOCH + Duration::from_micros(at))
 }
+
+/// For so long after it was opened, or after its last answer, a connection's next request may be on its way.
+const ON_ITS_WAY: Micros = 200_000;
 
 /// Why a connection is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,14 @@ pub enum Farewell {
 }
 
 impl Farewell {
+    /// The limit that it is asked for.
+    pub fn limit(self) -> Limit {
+        match self {
+            Farewell::Room => Limit::Room,
+            Farewell::Closing => Limit::Closing,
+        }
+    }
+
     /// How long a connection without a request may still take. A request may be on its way when the server closes;
     /// who makes room has been silent for long.
     fn grace(self) -> Duration {
@@ -53,8 +64,26 @@ pub enum Limit {
     Idle,
     /// The client does not take its answer.
     Answer,
-    /// It was asked to leave.
-    Farewell(Farewell),
+    /// Others needed its place.
+    Room,
+    /// The server closed.
+    Closing,
+}
+
+impl Limit {
+    /// Those that a server at work closes connections for.
+    pub const COUNTED: [Limit; 4] = [Limit::Head, Limit::Idle, Limit::Answer, Limit::Room];
+
+    /// What the metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Limit::Head => "header_timeout",
+            Limit::Idle => "idle_timeout",
+            Limit::Answer => "answer_timeout",
+            Limit::Room => "max_connections",
+            Limit::Closing => "closing",
+        }
+    }
 }
 
 /// Shared by the connection's stream, its requests, and whoever looks for a place for another connection.
@@ -67,6 +96,9 @@ pub struct Activity {
     head_begun: AtomicBool,
     /// When the stream refused bytes that it has not taken since; 0 if there are none.
     stuck_since: AtomicU64,
+    /// Answers of which a part was handed over and the client has yet to make room for the rest.
+    half_given: AtomicUsize,
+    given_at: AtomicU64,
     farewell: AtomicU8,
     asked_at: AtomicU64,
     asked: Notify,
@@ -79,6 +111,8 @@ impl Default for Activity {
             since: AtomicU64::new(now()),
             head_begun: AtomicBool::new(false),
             stuck_since: AtomicU64::new(0),
+            half_given: AtomicUsize::new(0),
+            given_at: AtomicU64::new(0),
             farewell: AtomicU8::new(0),
             asked_at: AtomicU64::new(0),
             asked: Notify::new(),
@@ -97,12 +131,36 @@ impl Drop for InFlight {
     }
 }
 
+/// An answer of which a part was handed over, for as long as it lives.
+#[derive(Debug)]
+pub struct HalfGiven(Arc<Activity>);
+
+impl HalfGiven {
+    /// Another part was handed over.
+    pub fn another(&self) {
+        self.0.given_at.store(now(), Relaxed);
+    }
+}
+
+impl Drop for HalfGiven {
+    fn drop(&mut self) {
+        self.0.half_given.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Activity {
     /// A request begins.
     pub fn begin(self: &Arc<Activity>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.head_begun.store(false, Relaxed);
         InFlight(self.clone())
+    }
+
+    /// The first part of an answer was handed over.
+    pub fn half_given(self: &Arc<Activity>) -> HalfGiven {
+        self.given_at.store(now(), Relaxed);
+        self.half_given.fetch_add(1, Relaxed);
+        HalfGiven(self.clone())
     }
 
     /// Bytes came that can only be those of a head if no request is in flight.
@@ -127,12 +185,15 @@ impl Activity {
         }
     }
 
-    /// Since when there has been no request, unless there is one or it is about to leave.
-    pub fn idle_since(&self) -> Option<Millis> {
-        let is_idle = self.in_flight.load(Relaxed) == 0
+    /// Since when there has been no request, if that is long enough for none to be on its way, and the connection is
+    /// not about to leave anyway.
+    pub fn idle_since(&self) -> Option<Micros> {
+        let since = self.since.load(Relaxed);
+        let is_idle = since + ON_ITS_WAY <= now()
+            && self.in_flight.load(Relaxed) == 0
             && self.stuck_since.load(Relaxed) == 0
             && self.farewell().is_none();
-        is_idle.then(|| self.since.load(Relaxed))
+        is_idle.then_some(since)
     }
 
     /// Asks the connection to leave, which [`Activity::asked`] tells it.
@@ -153,7 +214,8 @@ impl Activity {
         self.asked.notified().await;
     }
 
-    fn farewell(&self) -> Option<Farewell> {
+    /// Why it was asked to leave, if it was.
+    pub fn farewell(&self) -> Option<Farewell> {
         match self.farewell.load(Relaxed) {
             0 => None,
             1 => Some(Farewell::Room),
@@ -161,14 +223,18 @@ impl Activity {
         }
     }
 
-    /// When what goes on now must be over, and which limit that is; `None` while a request is in flight.
-    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Millis, Limit)> {
-        let after = |since: Millis, time: Duration, limit| {
-            Some((since.saturating_add(time.as_millis() as Millis), limit))
+    /// When what goes on now must be over, and which limit that is; `None` while a request is worked on.
+    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Micros, Limit)> {
+        let after = |since: Micros, time: Duration, limit| {
+            Some((since.saturating_add(time.as_micros() as Micros), limit))
         };
         let stuck_since = self.stuck_since.load(Relaxed);
         if stuck_since != 0 {
             return after(stuck_since, limits.body_timeout, Limit::Answer);
+        }
+        if self.half_given.load(Relaxed) > 0 {
+            let given_at = self.given_at.load(Relaxed);
+            return after(given_at, limits.body_timeout, Limit::Answer);
         }
         if self.in_flight.load(Relaxed) > 0 {
             return None;
@@ -176,7 +242,7 @@ impl Activity {
         let since = self.since.load(Relaxed);
         if let Some(farewell) = self.farewell() {
             let since = since.max(self.asked_at.load(Relaxed));
-            return after(since, farewell.grace(), Limit::Farewell(farewell));
+            return after(since, farewell.grace(), farewell.limit());
         }
         match self.head_begun.load(Relaxed) {
             true => after(since, limits.header_timeout, Limit::Head),

@@ -1,0 +1,111 @@
+//! Reads the body of a request into one buffer, with one copy.
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+
+use super::body::unread;
+use crate::error::Result;
+
+/// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
+const ALIGNMENT: usize = 64;
+/// So much memory is taken on the word of a request's length; beyond, it must have sent an eighth of it.
+const TAKEN_ON_WORD: usize = 1 << 20;
+
+/// Reads the whole body. Raw tensors begin behind `json_bytes`; the first one comes to lie aligned.
+pub async fn collect(mut body: Body, json_bytes: usize, limit: usize) -> Result<Bytes> {
+    let expected = body.size_hint().lower() as usize;
+    let Some(first) = next(&mut body, limit).await? else {
+        return Ok(Bytes::new());
+    };
+    let mut frame = next(&mut body, limit).await?;
+    if frame.is_none() {
+        return Ok(first);
+    }
+    let mut gathered = Gathered::new(&first, expected, json_bytes);
+    while let Some(more) = frame {
+        gathered.push(&more);
+        frame = next(&mut body, limit).await?;
+    }
+    Ok(gathered.finish())
+}
+
+/// The next part of the body, if there is one.
+async fn next(body: &mut Body, limit: usize) -> Result<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        match frame.map(|frame| frame.into_data()) {
+            Ok(Ok(data)) => return Ok(Some(data)),
+            Ok(Err(_trailers)) => {}
+            Err(error) => return Err(unread(error.into_inner(), limit)),
+        }
+    }
+    Ok(None)
+}
+
+/// A buffer that takes what is expected at once, as far as that is believed.
+struct Gathered {
+    buffer: Vec<u8>,
+    /// What stands before the body, so that what follows its JSON is aligned.
+    padding: usize,
+    expected: usize,
+}
+
+impl Gathered {
+    fn new(first: &[u8], expected: usize, json_bytes: usize) -> Gathered {
+        let capacity = first.len().max(expected.min(TAKEN_ON_WORD));
+        let mut buffer: Vec<u8> = Vec::with_capacity(capacity + ALIGNMENT);
+        let tensors_at = buffer.as_ptr().addr().wrapping_add(json_bytes);
+        let padding = tensors_at.wrapping_neg() % ALIGNMENT;
+        buffer.resize(padding, 0);
+        buffer.extend_from_slice(first);
+        Gathered {
+            buffer,
+            padding,
+            expected: expected.saturating_add(padding),
+        }
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        let Gathered {
+            buffer, expected, ..
+        } = self;
+        if buffer.capacity() - buffer.len() < data.len() {
+            let missing = expected.saturating_sub(buffer.len());
+            buffer.reserve(data.len().max(missing.min(7 * buffer.len())));
+        }
+        buffer.extend_from_slice(data);
+    }
+
+    fn finish(self) -> Bytes {
+        let Gathered {
+            buffer, padding, ..
+        } = self;
+        Bytes::from(buffer).slice(padding..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_lie_aligned_behind_any_json() {
+        for json_bytes in [0, 1, 63, 64, 65, 200] {
+            let body: Vec<u8> = (0..=255).cycle().take(2000).collect();
+            let mut gathered = Gathered::new(&body[..300], body.len(), json_bytes);
+            body[300..].chunks(7).for_each(|part| gathered.push(part));
+            let bytes = gathered.finish();
+            assert_eq!(bytes, body);
+            let tensors = bytes[json_bytes..].as_ptr().addr();
+            assert_eq!(tensors % ALIGNMENT, 0, "{json_bytes} bytes of JSON");
+        }
+    }
+
+    #[test]
+    fn memory_is_not_taken_for_what_does_not_come() {
+        let mut gathered = Gathered::new(&[0; 100], usize::MAX, 0);
+        assert!(gathered.buffer.capacity() <= 2 * TAKEN_ON_WORD);
+        gathered.push(&[0; TAKEN_ON_WORD]);
+        assert!(gathered.buffer.capacity() <= 16 * TAKEN_ON_WORD);
+    }
+}
