@@ -21,7 +21,6 @@ use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
-use onnxd::serving::orders;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
 use onnxd::telemetry::metrics::{Metrics, PlanCacheMetrics};
@@ -188,13 +187,11 @@ impl Live {
         let reconciler = Reconciler {
             path: file.to_owned(),
             models: ModelsConfig::default(),
+            board: Board::new(registry.clone(), machinery.metrics.clone()),
             machinery: machinery.clone(),
             registry: registry.clone(),
-            board: Board::new(registry.clone(), machinery.metrics.clone()),
         };
-        // Nobody gives any order.
-        let (_, orders) = orders::channel();
-        reconciler.run(orders);
+        reconciler.run();
         Live {
             registry,
             machinery,

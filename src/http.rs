@@ -45,7 +45,7 @@ pub struct App {
 
 /// Every route, in the order in which they are documented.
 pub const ROUTES: &[Route] = routes! {
-    Public GET  "/"                                             home::page,                Server        Nothing        => Page           "What runs here, and where to look";
+    Public GET  "/"                                             home::home,                Server        Nothing        => Home           "What runs here, and where to look";
     Public GET  "/docs"                                         docs::page,                Server        Nothing        => Page           "This document as a page";
     Public GET  "/docs/page.css"                                docs::style,               Server        Nothing        => Style          "The page's style";
     Public GET  "/docs/page.js"                                 docs::script,              Server        Nothing        => Script         "The page's script";

@@ -257,7 +257,10 @@ impl Server {
         });
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run(orders))?;
+        spawn_thread("loader", move || {
+            reconciler.run();
+            reconciler.carry_out(orders);
+        })?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {

@@ -1,10 +1,15 @@
 //! Errors as HTTP answers: the one table of statuses, and one JSON body for all.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use serde_json::json;
 
+use super::App;
+use super::route::methods_at;
 use crate::error::{Error, ErrorKind};
 
 /// What the access log says about a failed request; it travels in the response's extensions.
@@ -70,15 +75,21 @@ pub async fn unknown_path(uri: Uri) -> Response {
     response(&Error::not_found(message))
 }
 
-/// The answer to a method that the path does not have; the router adds `Allow`.
-pub async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let message = format!(
-        "method {method} is not allowed on '{}'; see the Allow header",
-        uri.path()
-    );
+/// The answer to a method that the path does not have.
+pub async fn wrong_method(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Response {
+    not_allowed(&app, &method, &uri)
+}
+
+/// The same, for a handler that finds out itself. It tells the methods that the path has.
+pub fn not_allowed(app: &App, method: &Method, uri: &Uri) -> Response {
+    let path = uri.path();
+    let message = format!("method {method} is not allowed on '{path}'; see the Allow header");
     // The bound on messages comes with the type; the status is the protocol's own.
     let mut response = response(&Error::invalid(message));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    if let Ok(methods) = HeaderValue::from_str(&methods_at(&app.routes, path)) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
     response
 }
 

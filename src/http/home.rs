@@ -1,11 +1,13 @@
-//! The plain page at `/`: what runs here and where to look.
+//! What is at `/`: a plain page that says what runs here and where to look, or for a program that it runs.
 
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde_json::json;
 
-use super::{App, docs};
+use super::{App, docs, error};
 use crate::service::types::ModelStatus;
 use crate::service::{NAME, VERSION};
 
@@ -19,7 +21,23 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// `GET /`
-pub async fn page(State(app): State<Arc<App>>) -> Response {
+pub async fn home(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let is_page = |accepted: &[u8]| accepted.windows(9).any(|part| part == b"text/html");
+    let mut response = match accepted.is_none_or(is_page) {
+        true => page(&app),
+        // KServe's client asks so whether a server of version 1 is alive.
+        false => error::json_response(
+            StatusCode::OK,
+            &json!({ "name": NAME, "version": VERSION, "status": "alive" }),
+        ),
+    };
+    let vary = HeaderValue::from_static("accept");
+    response.headers_mut().insert(header::VARY, vary);
+    response
+}
+
+fn page(app: &App) -> Response {
     let summary = app.service.summary();
     let state = match &summary.unready_reason {
         None => "<span class=\"good\">ready</span>".to_owned(),

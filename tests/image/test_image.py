@@ -13,6 +13,7 @@ from polling import wait_until
 from project import COMMIT, REPOSITORY
 
 IRIS = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+WINE = [13.87, 1.9, 2.8, 19.4, 107, 2.95, 2.97, 0.37, 1.76, 4.5, 1.25, 3.4, 915]
 SEVEN = [
     [0, 0, 2, 13, 16, 9, 0, 0],
     [0, 0, 12, 12, 7, 16, 3, 0],
@@ -161,6 +162,16 @@ def test_image_serves_on_the_port_that_it_is_told(daemon, image):
         container.until_ready()
         assert container.post("/predict", IRIS).ok
         container.execute("/usr/local/bin/onnxd", "health")
+
+
+def test_image_runs_as_sagemaker_runs_it(daemon, image):
+    """With the argument `serve`, its model unpacked at /opt/ml/model, on the port that it is told."""
+    volume = f"--volume={REPOSITORY / 'models' / 'wine'}:/opt/ml/model/wine:ro"
+    with Container(daemon, image, [volume, "--env", "SAGEMAKER_BIND_TO_PORT=8080"], ["serve"], port=8080) as container:
+        container.until_ready()
+        assert container.get("/ping").ok
+        [wine] = container.post("/invocations", {"instances": [WINE]}).json()["predictions"]
+        assert wine["label"] == "Barolo"
 
 
 def test_image_serves_a_mounted_folder_of_models(daemon, image):

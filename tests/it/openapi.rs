@@ -153,6 +153,40 @@ fn a_models_types_are_its_own() {
 }
 
 #[test]
+fn the_limits_of_numbers_are_exact() {
+    let document = document(samples());
+    let schemas = &document["components"]["schemas"];
+    let send = |dtype: &str, number: String| {
+        let path = format!("/predict/{}", dtype.to_lowercase());
+        let body = format!("{{\"inputs\": {{\"x\": [{number}]}}}}");
+        samples().post(&path, body).status
+    };
+    for dtype in ["FP16", "BF16", "FP32", "FP64"] {
+        for (limit, sign) in [("minimum", -1.0), ("maximum", 1.0)] {
+            let limit = schemas[dtype]["anyOf"][0][limit].as_f64().expect(dtype);
+            assert_eq!(send(dtype, format!("{limit:e}")), 200, "{dtype}");
+            let beyond = match dtype {
+                "FP64" => format!("{sign}e309"),
+                // Some machines round by way of FP32, others do not.
+                "FP16" => format!("{}", sign * 65520.0),
+                _ => format!("{:e}", (limit * sign).next_up() * sign),
+            };
+            assert_eq!(send(dtype, beyond), 400, "{dtype}");
+        }
+    }
+    for dtype in [
+        "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    ] {
+        for (limit, step) in [("minimum", -1), ("maximum", 1)] {
+            let limit = schemas[dtype][limit].to_string();
+            let beyond = limit.parse::<i128>().expect(dtype) + step;
+            assert_eq!(send(dtype, limit), 200, "{dtype}");
+            assert_eq!(send(dtype, beyond.to_string()), 400, "{dtype}");
+        }
+    }
+}
+
+#[test]
 fn pages_bring_all_they_need_and_may_load_nothing_else() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),

@@ -4,6 +4,9 @@ import networks
 import numpy as np
 import v2
 
+# The largest of each feature, more or less.
+WINE = [14, 5, 3, 30, 160, 4, 5, 1, 4, 13, 2, 4, 1600]
+FLOWERS = {"features": np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)}
 RANDOM = np.random.default_rng(0)
 
 
@@ -41,7 +44,7 @@ CASES = {
     "one flower": ("iris", {"features": np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)}),
     "many flowers": ("iris", {"features": floats(40, 4, scale=7)}),
     "digits": ("digits", {"image": floats(3, 1, 8, 8, scale=16)}),
-    "wines, which have names": ("wine", {"features": floats(9, 13, scale=[14, 5, 3, 30, 160, 4, 5, 1, 4, 13, 2, 4, 1600])}),
+    "wines, which have names": ("wine", {"features": floats(9, 13, scale=WINE)}),
     "several inputs": ("affine", affine(2, 3, 4)),
     "several inputs of other shapes": ("affine", affine(5, 1, 2)),
     "a picture": ("pixels", {"picture": floats(1, 3, 5, 9)}),

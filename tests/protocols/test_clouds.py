@@ -16,7 +16,11 @@ class Hosted:
 
     def __init__(self, folder, port, arguments=("serve",), **environment):
         self.port = port
-        usual = {"ONNXD_SERVER__ADDRESS": "127.0.0.1", "ONNXD_SERVER__GRPC_PORT": "0", "ONNXD_SERVER__DRAIN_DELAY_MS": "0"}
+        usual = {
+            "ONNXD_SERVER__ADDRESS": "127.0.0.1",
+            "ONNXD_SERVER__GRPC_PORT": "0",
+            "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
+        }
         self.log = (folder / "onnxd.log").open("w+")
         self.process = subprocess.Popen(
             [BINARY, *arguments], cwd=folder, env=DEFAULTS | usual | environment, stdout=self.log, stderr=self.log

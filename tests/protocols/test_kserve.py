@@ -12,7 +12,7 @@ import v2
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 
-FLOWERS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
+FLOWERS = cases.FLOWERS["features"]
 # Types for which the client has no code.
 UNKNOWN = {"BF16"}
 UNKNOWN_IN_LISTS = {"BF16", "FP16"}

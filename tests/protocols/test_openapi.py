@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 # Of schemathesis' checks all are on but these, which have nothing to check.
 LEFT_OUT = {
-    "positive_data_acceptance": "no schema can say that data has as many elements as the shape, nor which values a model bears",
+    "positive_data_acceptance": "no schema can say that data has as many elements as the shape",
     "ignored_auth": "the document has no credentials",
     "object_level_authorization": "the document has no credentials",
 }
@@ -35,6 +35,8 @@ def test_model_has_operations_of_its_own(document, model):
 
 def test_server_keeps_to_the_document(server, tmp_path):
     options = ["--max-examples", "20", "--seed", "1", "--workers", "2", "--exclude-checks", ",".join(LEFT_OUT)]
+    # It takes 504 for a fault of the server, and would give it a millisecond.
+    options += ["--header", "x-request-timeout-ms: 20000"]
     # Its tests of models are those of the bundled ones, of three kinds.
     others = [f"--exclude-path-regex=/({'|'.join(networks.made())})(/|$)"]
     ran = subprocess.run(

@@ -15,7 +15,9 @@ SNIPPETS = re.findall(r"^```(bash|python)\n(.*?)^```$", SECTION, re.MULTILINE | 
 
 def name(snippet):
     """The client that it is about."""
-    [client] = {"curl", "requests", "tritonclient.http", "tritonclient.grpc", "kserve"} & set(re.findall(r"[\w.]+", snippet))
+    [client] = {"curl", "requests", "tritonclient.http", "tritonclient.grpc", "kserve"} & set(
+        re.findall(r"[\w.]+", snippet)
+    )
     return client
 
 
@@ -31,4 +33,10 @@ def test_snippet_works_as_pasted(server, tmp_path, language, snippet):
 
 
 def test_every_client_has_a_snippet():
-    assert [name(snippet) for _, snippet in SNIPPETS] == ["curl", "requests", "tritonclient.http", "tritonclient.grpc", "kserve"]
+    assert [name(snippet) for _, snippet in SNIPPETS] == [
+        "curl",
+        "requests",
+        "tritonclient.http",
+        "tritonclient.grpc",
+        "kserve",
+    ]

@@ -41,7 +41,12 @@ def test_model_is_asked_with_nothing_but_what_reflection_tells(channel, pool):
     request = GetMessageClass(method.input_type)(
         model_name="iris",
         inputs=[
-            {"name": "features", "datatype": "FP32", "shape": [1, 4], "contents": {"fp32_contents": [5.1, 3.5, 1.4, 0.2]}}
+            {
+                "name": "features",
+                "datatype": "FP32",
+                "shape": [1, 4],
+                "contents": {"fp32_contents": [5.1, 3.5, 1.4, 0.2]},
+            }
         ],
     )
     call = channel.unary_unary(
@@ -57,12 +62,16 @@ def test_model_is_asked_with_nothing_but_what_reflection_tells(channel, pool):
 
 
 def test_unknown_symbol_is_not_found(pool):
-    with pytest.raises(KeyError):
+    with pytest.raises((KeyError, grpc.RpcError)) as caught:
         pool.FindServiceByName("inference.NoSuchService")
+    assert caught.type is KeyError or caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_unknown_method_is_unimplemented(channel):
-    call = channel.unary_unary("/inference.GRPCInferenceService/NoSuchMethod")
+@pytest.mark.parametrize(
+    "method", ["/inference.GRPCInferenceService/NoSuchMethod", "/inference.NoSuchService/ModelInfer", "/nothing"]
+)
+def test_unknown_method_is_unimplemented(channel, method):
+    call = channel.unary_unary(method)
     with pytest.raises(grpc.RpcError) as caught:
         call(b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

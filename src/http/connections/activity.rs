@@ -30,6 +30,8 @@ const ON_ITS_WAY: Micros = 200_000;
 /// Why a connection is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
+    /// There was no request for long.
+    Idle,
     /// Others need its place.
     Room,
     /// The server is closing.
@@ -40,17 +42,18 @@ impl Farewell {
     /// The limit that it is asked for.
     pub fn limit(self) -> Limit {
         match self {
+            Farewell::Idle => Limit::Idle,
             Farewell::Room => Limit::Room,
             Farewell::Closing => Limit::Closing,
         }
     }
 
-    /// How long a connection without a request may still take. A request may be on its way when the server closes;
-    /// who makes room has been silent for long.
+    /// How long a connection without a request may still take, for one that is on its way; whoever waits for room has
+    /// less patience.
     fn grace(self) -> Duration {
         match self {
             Farewell::Room => Duration::from_millis(50),
-            Farewell::Closing => Duration::from_millis(500),
+            Farewell::Idle | Farewell::Closing => Duration::from_millis(500),
         }
     }
 }
@@ -201,8 +204,9 @@ impl Activity {
         self.asked_at.store(now(), Relaxed);
         self.farewell.store(
             match farewell {
-                Farewell::Room => 1,
-                Farewell::Closing => 2,
+                Farewell::Idle => 1,
+                Farewell::Room => 2,
+                Farewell::Closing => 3,
             },
             Relaxed,
         );
@@ -218,7 +222,8 @@ impl Activity {
     pub fn farewell(&self) -> Option<Farewell> {
         match self.farewell.load(Relaxed) {
             0 => None,
-            1 => Some(Farewell::Room),
+            1 => Some(Farewell::Idle),
+            2 => Some(Farewell::Room),
             _ => Some(Farewell::Closing),
         }
     }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::activity::{Activity, Limit, instant, now};
+use super::activity::{Activity, Farewell, Limit, instant, now};
 use super::service::Routes;
 use super::stream::{Protocol, Stream};
 use crate::config::ConnectionLimits;
@@ -142,13 +142,16 @@ impl<'a> Watch<'a> {
                 if let Poll::Ready(done) = work.as_mut().poll(cx) {
                     return Poll::Ready(Ok(done));
                 }
-                if has_left || !self.is_asked(cx) {
-                    break;
+                if !has_left && self.is_asked(cx) {
+                    has_left = true;
+                    leave(work.as_mut());
+                    continue;
                 }
-                has_left = true;
-                leave(work.as_mut());
+                match ready!(self.poll_limit(cx)) {
+                    Limit::Idle if !has_left => self.activity.ask_to_leave(Farewell::Idle),
+                    limit => return Poll::Ready(Err(Ended::Limit(limit))),
+                }
             }
-            self.poll_limit(cx).map(|limit| Err(Ended::Limit(limit)))
         })
         .await
     }

@@ -142,6 +142,7 @@ fn content(content: Content) -> Value {
     match content {
         Content::Nothing => json!({}),
         Content::Page => json!({ "text/html": text }),
+        Content::Home => json!({ "text/html": text, "application/json": json }),
         Content::Style => json!({ "text/css": text }),
         Content::Script => json!({ "text/javascript": text }),
         Content::Metrics => json!({ "text/plain": text }),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::fields::{TextField, WholeNumbersField};
+use super::fields::{TextField, UnlessNull, WholeNumbersField};
 use super::parameters::ParametersSeed;
 use super::values::Value;
 use super::{Context, Text};
@@ -66,16 +66,18 @@ impl<'c> TensorObject<'c> {
                     let data = match self.known_type(&fields) {
                         Some(dtype) => {
                             let mut builder = TensorBuilder::new(self.known_name(&fields), dtype);
-                            map.next_value_seed(Value {
+                            let value = Value {
                                 context,
                                 builder: &mut builder,
                                 depth: 0,
-                            })?;
-                            Data::Read(builder)
+                            };
+                            let read = map.next_value_seed(UnlessNull(value))?;
+                            read.map(|()| Data::Read(builder))
                         }
-                        None => Data::Raw(map.next_value()?),
+                        None => map.next_value::<Option<&RawValue>>()?.map(Data::Raw),
                     };
-                    fields.data.replace(data).is_none()
+                    // KServe's client writes null where raw bytes follow of which there are none.
+                    data.is_none_or(|data| fields.data.replace(data).is_none())
                 }
                 "parameters" => {
                     let parameters = map.next_value_seed(ParametersSeed::new(context))?;

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 
+import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
@@ -10,6 +11,7 @@ import tritonclient.http.aio
 import v2
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from tritonclient.utils import InferenceServerException
 
 CLIENTS = {
     "http": tritonclient.http,
@@ -84,6 +86,13 @@ def plain(answer):
             answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
     return answer
+
+
+def raised(ask):
+    """The text and the status of what a client raises, without what the protocol puts before the status."""
+    with pytest.raises(InferenceServerException) as caught:
+        ask()
+    return caught.value.message(), caught.value.status().removeprefix("StatusCode.")
 
 
 class Stream:

@@ -5,9 +5,9 @@ import socket
 import grpc
 import numpy as np
 import pytest
-from server import Server
-from test_inference import FLOWERS
+from cases import FLOWERS
 from clients import Client
+from server import Server
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -39,7 +39,10 @@ def test_garbage_in_a_stream_ends_it(channel):
     assert status in ("INTERNAL", "INVALID_ARGUMENT")
 
 
-@pytest.mark.parametrize("content", [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64, b"\x16\x03\x01" * 99])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64, b"\x16\x03\x01" * 99],
+)
 def test_what_is_no_grpc_is_cut_off(server, content):
     with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=10) as connection:
         connection.sendall(content)
@@ -106,7 +109,8 @@ MALFORMED = {
         "x",
     ),
     "classes that are no number": (
-        request(outputs=[{"name": "label", "parameters": {"classification": {"string_param": "two"}}}]), "classification",
+        request(outputs=[{"name": "label", "parameters": {"classification": {"string_param": "two"}}}]),
+        "classification",
     ),
     "timeout that is text": (request(parameters={"timeout": {"string_param": "soon"}}), "timeout"),
 }  # fmt: skip
@@ -155,6 +159,8 @@ def test_message_larger_than_four_mebibytes_is_taken(rpc):
 def test_client_that_leaves_in_mid_message_harms_nobody(server):
     for _ in range(20):
         client = Client("grpc", server)
-        call = client.async_infer("slow", client.inputs({"x": np.ones((50, 512), np.float32)}), lambda result, error: None)
+        call = client.async_infer(
+            "slow", client.inputs({"x": np.ones((50, 512), np.float32)}), lambda result, error: None
+        )
         call.cancel()
         client.close()

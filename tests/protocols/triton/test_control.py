@@ -2,12 +2,12 @@
 
 import shutil
 
+import clients
 import networks
 import pytest
-import clients
+from cases import FLOWERS
+from clients import raised
 from server import MODELS, Server
-from test_errors import raised
-from test_inference import FLOWERS
 
 EXPLICIT = {"ONNXD_REPOSITORY__MODE": "explicit", "ONNXD_SERVER__DRAIN_DELAY_MS": "0"}
 
@@ -46,7 +46,7 @@ def test_model_is_unloaded_and_loaded_again(client):
     client.unload_model("iris")
     assert not client.is_model_ready("iris")
     assert "READY" not in state(client, "iris")
-    _, status = raised(client, lambda: client.ask("iris", FLOWERS))
+    _, status = raised(lambda: client.ask("iris", FLOWERS))
     assert status in ("503", "UNAVAILABLE", "404", "NOT_FOUND")
     client.load_model("iris")
     assert client.ask("iris", FLOWERS)["label"].tolist() == [0, 2]
@@ -67,17 +67,17 @@ def test_model_that_came_later_is_loaded(client, folder):
 
 
 def test_model_that_is_not_there_is_told(client):
-    text, status = raised(client, lambda: client.load_model("none"))
+    text, status = raised(lambda: client.load_model("none"))
     assert "none" in text
     assert status in ("404", "NOT_FOUND")
 
 
 def test_model_that_cannot_be_loaded_is_told_with_the_reason(client, folder):
     (folder / "broken.onnx").write_bytes(b"this is no model")
-    text, _ = raised(client, lambda: client.load_model("broken"))
+    text, _ = raised(lambda: client.load_model("broken"))
     assert "broken" in text
 
 
 def test_files_and_configuration_by_request_are_refused(client):
-    text, _ = raised(client, lambda: client.load_model("iris", config='{"max_batch_size": 4}'))
+    text, _ = raised(lambda: client.load_model("iris", config='{"max_batch_size": 4}'))
     assert "config" in text

@@ -6,9 +6,8 @@ import time
 import numpy as np
 import pytest
 import tritonclient.http
-from test_inference import FLOWERS
-from clients import Stream
-from tritonclient.utils import InferenceServerException
+from cases import FLOWERS
+from clients import Stream, raised
 
 ROWS = FLOWERS["features"]
 # What is asked, the statuses, and what the text must tell.
@@ -40,17 +39,10 @@ REFUSED = {
 }  # fmt: skip
 
 
-def raised(client, ask):
-    """The text and the status, without what the protocol puts before it."""
-    with pytest.raises(InferenceServerException) as caught:
-        ask()
-    return caught.value.message(), caught.value.status().removeprefix("StatusCode.")
-
-
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_request_raises_with_a_text_that_helps(client, case):
     asked, options, http_status, grpc_status, told = REFUSED[case]
-    text, status = raised(client, lambda: client.ask(*asked, **options))
+    text, status = raised(lambda: client.ask(*asked, **options))
     assert all(part in text for part in told), text
     if http_status:
         assert status == (http_status if client.is_http else grpc_status)
@@ -59,21 +51,21 @@ def test_refused_request_raises_with_a_text_that_helps(client, case):
 @pytest.mark.parametrize("case", REFUSED)
 def test_stream_tells_the_same_text(rpc, case):
     asked, options, _, _, _ = REFUSED[case]
-    text, _ = raised(rpc, lambda: rpc.ask(*asked, **options))
+    text, _ = raised(lambda: rpc.ask(*asked, **options))
     with Stream(rpc) as stream:
         stream.send(*asked, **options)
         assert text in stream.receive().message()
 
 
 def test_unknown_output_is_named_with_those_that_are(client):
-    text, status = raised(client, lambda: client.ask("iris", FLOWERS, outputs=client.outputs("scores")))
+    text, status = raised(lambda: client.ask("iris", FLOWERS, outputs=client.outputs("scores")))
     assert status == ("400" if client.is_http else "INVALID_ARGUMENT")
     assert all(name in text for name in ("scores", "label", "probabilities"))
 
 
 def test_classes_of_text_are_refused(client):
     asked = {"x": np.array([["a"]], object)}
-    text, status = raised(client, lambda: client.ask("same_bytes", asked, outputs=client.outputs("y", class_count=1)))
+    text, status = raised(lambda: client.ask("same_bytes", asked, outputs=client.outputs("y", class_count=1)))
     assert status == ("400" if client.is_http else "INVALID_ARGUMENT")
     assert "'y'" in text
 
@@ -81,7 +73,7 @@ def test_classes_of_text_are_refused(client):
 def test_data_of_another_size_than_the_shape_is_refused(client):
     [tensor] = client.inputs(FLOWERS)
     tensor.set_shape([3, 4])
-    text, status = raised(client, lambda: client.infer("iris", [tensor]))
+    text, status = raised(lambda: client.infer("iris", [tensor]))
     assert status == ("400" if client.is_http else "INVALID_ARGUMENT")
     assert "features" in text and "32" in text and "48" in text, text
 
@@ -90,7 +82,7 @@ def test_data_of_another_size_than_the_shape_is_refused(client):
 def test_shape_that_nothing_can_have_is_refused(client, shape):
     [tensor] = client.inputs(FLOWERS)
     tensor.set_shape(shape)
-    text, status = raised(client, lambda: client.infer("iris", [tensor]))
+    text, status = raised(lambda: client.infer("iris", [tensor]))
     assert status in ("400", "413", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
     assert "features" in text or "elements" in text
 
@@ -98,21 +90,21 @@ def test_shape_that_nothing_can_have_is_refused(client, shape):
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_error_is_readable_whatever_encoding_was_asked_for(rest, algorithm):
     """The client decompresses answers, but never errors."""
-    text, _ = raised(rest, lambda: rest.ask("iris", {"flower": ROWS}, response_compression_algorithm=algorithm))
+    text, _ = raised(lambda: rest.ask("iris", {"flower": ROWS}, response_compression_algorithm=algorithm))
     assert "flower" in text and "features" in text
 
 
 def test_shared_memory_is_refused_by_name(client):
     [tensor] = client.inputs(FLOWERS)
     tensor.set_shared_memory("region", 32)
-    text, status = raised(client, lambda: client.infer("iris", [tensor]))
+    text, status = raised(lambda: client.infer("iris", [tensor]))
     assert status in ("400", "INVALID_ARGUMENT")
     assert "shared" in text or "features" in text
 
 
 @pytest.mark.parametrize("call", ["get_system_shared_memory_status", "get_trace_settings", "get_log_settings"])
 def test_what_is_not_offered_raises_and_says_so(client, call):
-    _, status = raised(client, getattr(client, call))
+    _, status = raised(getattr(client, call))
     assert status == ("404" if client.is_http else "UNIMPLEMENTED")
 
 
@@ -123,13 +115,13 @@ LONG = {"x": np.ones((1000, 512), np.float32)}
 
 def test_deadline_of_the_request_is_kept(client):
     """The parameter is in microseconds."""
-    text, status = raised(client, lambda: client.ask("slow", LONG, timeout=20_000))
+    text, status = raised(lambda: client.ask("slow", LONG, timeout=20_000))
     assert status == ("504" if client.is_http else "DEADLINE_EXCEEDED"), text
     assert "deadline" in text.lower() or "time" in text.lower()
 
 
 def test_grpc_client_that_waits_no_longer_is_not_waited_for(rpc):
-    _, status = raised(rpc, lambda: rpc.ask("slow", LONG, client_timeout=0.02))
+    _, status = raised(lambda: rpc.ask("slow", LONG, client_timeout=0.02))
     assert status == "DEADLINE_EXCEEDED"
     assert rpc.ask("iris", FLOWERS)["label"].tolist() == [0, 2]
 
@@ -154,5 +146,3 @@ def test_grpc_call_can_be_cancelled(rpc):
     assert done.wait(5)
     assert "CANCELLED" in errors[0].status()
     assert rpc.ask("iris", FLOWERS)["label"].tolist() == [0, 2]
-
-

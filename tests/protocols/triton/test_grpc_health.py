@@ -4,12 +4,12 @@ import signal
 
 import grpc
 import pytest
+from cases import FLOWERS
+from clients import Client
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from polling import wait_until
 from server import Server
-from clients import Client
-from test_inference import FLOWERS
 
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING

@@ -4,14 +4,13 @@ import itertools
 import queue
 
 import cases
+import clients
 import networks
 import numpy as np
 import pytest
-import clients
 import tritonclient.http
-import v2
+from cases import FLOWERS
 
-FLOWERS = {"features": np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)}
 PICTURE = cases.CASES["a large picture"][1]
 SPECIAL = {"x": np.array([[np.nan, np.inf, -np.inf, -0.0]], np.float32)}
 
@@ -35,7 +34,9 @@ def test_http_takes_and_gives_json_and_binary_in_any_mixture(rest, case, sent, w
 def test_http_takes_json_and_binary_inputs_in_one_request(http):
     network, arrays = cases.CASES["several inputs"]
     for binary in itertools.product([True, False], repeat=len(arrays)):
-        inputs = [http.inputs({name: arrays[name]}, binary_data=how)[0] for name, how in zip(arrays, binary, strict=True)]
+        inputs = [
+            http.inputs({name: arrays[name]}, binary_data=how)[0] for name, how in zip(arrays, binary, strict=True)
+        ]
         cases.check("several inputs", lambda *_, sent=inputs: clients.arrays_of(http.infer(network, sent)))
 
 
@@ -136,7 +137,10 @@ def test_stream_answers_each_request_and_lives_through_an_error(rpc):
         answers = [stream.receive() for _ in range(21)]
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     results = {answer.get_response().id: answer for answer in answers if answer not in errors}
-    assert [result.as_numpy("label").item() for _, result in sorted(results.items(), key=lambda one: int(one[0]))] == [0, 2] * 10
+    assert [result.as_numpy("label").item() for _, result in sorted(results.items(), key=lambda one: int(one[0]))] == [
+        0,
+        2,
+    ] * 10
     [error] = errors
     assert "wrong" in str(error) and "features" in str(error)
 

@@ -5,8 +5,8 @@ import time
 import networks
 import numpy as np
 import pytest
-from test_errors import raised
-from test_inference import FLOWERS
+from cases import FLOWERS
+from clients import raised
 
 EXTENSIONS = {
     "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics",
@@ -38,14 +38,18 @@ def test_model_is_ready_or_not(client, model, version, ready):
     assert client.is_model_ready(model, version) is ready
 
 
-@pytest.mark.parametrize("model", [*networks.BUNDLED, "affine", "pixels", "words", "same_bf16", "same_fp16", "same_bytes"])
+@pytest.mark.parametrize(
+    "model", [*networks.BUNDLED, "affine", "pixels", "words", "same_bf16", "same_fp16", "same_bytes"]
+)
 def test_metadata_names_inputs_and_outputs(client, model):
     answer = client.read("get_model_metadata", model)
     assert answer["name"] == model
     assert answer["platform"] == "onnx_onnxv1"
     assert answer["versions"] == (["1", "2"] if model in ("iris", "digits") else ["1"])
     for side, field in (("inputs", "input"), ("outputs", "output")):
-        assert [(one["name"], one["datatype"], number(one["shape"])) for one in answer[side]] == list(declared(model, field))
+        assert [(one["name"], one["datatype"], number(one["shape"])) for one in answer[side]] == list(
+            declared(model, field)
+        )
 
 
 def declared(model, field):
@@ -83,7 +87,7 @@ def test_configuration_agrees_with_the_metadata(client, model):
 @pytest.mark.parametrize("call", ["get_model_metadata", "get_model_config", "get_inference_statistics"])
 @pytest.mark.parametrize("asked", [("none",), ("iris", "9")])
 def test_unknown_model_or_version_is_not_found(client, call, asked):
-    text, status = raised(client, lambda: client.read(call, *asked))
+    text, status = raised(lambda: client.read(call, *asked))
     assert status == ("404" if client.is_http else "NOT_FOUND")
     assert asked[-1] in text
 
@@ -114,7 +118,7 @@ def test_statistics_count_requests_rows_and_failures(client):
     before = statistics(client, "same_int16", "1")
     for rows in (1, 3):
         client.ask("same_int16", {"x": np.zeros((rows, 2), np.int16)})
-    raised(client, lambda: client.ask("same_int16", {"x": np.zeros((1, 2), np.int32)}))
+    raised(lambda: client.ask("same_int16", {"x": np.zeros((1, 2), np.int32)}))
     after = statistics(client, "same_int16", "1")
     assert (after["name"], after["version"]) == ("same_int16", "1")
     assert count(after, "success") - count(before, "success") == 2
@@ -144,6 +148,6 @@ def test_statistics_of_all_models_name_each(client):
 
 def test_load_and_unload_are_refused_unless_enabled(client):
     for call in ("load_model", "unload_model"):
-        text, status = raised(client, lambda call=call: getattr(client, call)("iris"))
+        text, status = raised(lambda call=call: getattr(client, call)("iris"))
         assert "explicit" in text, (text, status)
     assert client.is_model_ready("iris")
