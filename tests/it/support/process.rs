@@ -123,10 +123,15 @@ impl Onnxd {
             child,
             lines,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            grpc_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         let listening = daemon.wait_for_line("listening");
-        let address = listening["address"].as_str().expect("it tells its address");
-        daemon.address = address.parse().expect("an address");
+        let address = |key: &str| {
+            let address = listening[key].as_str().expect("it tells its address");
+            address.parse().expect("an address")
+        };
+        daemon.address = address("address");
+        daemon.grpc_address = address("grpc_address");
         daemon
     }
 }
@@ -134,6 +139,7 @@ impl Onnxd {
 /// A server process; ended hard if a test leaves it.
 pub struct Daemon {
     pub address: SocketAddr,
+    pub grpc_address: SocketAddr,
     _folder: TempDir,
     child: Child,
     lines: mpsc::Receiver<String>,
