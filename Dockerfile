@@ -67,7 +67,8 @@ WORKDIR /
 # other works too: the server writes nowhere.
 USER 65532:65532
 
-EXPOSE 8000
+# HTTP and gRPC.
+EXPOSE 8000 8001
 
 # On this signal the server drains and exits with 0.
 STOPSIGNAL SIGTERM

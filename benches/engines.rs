@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::{Engines, STACK_BYTES, Session};
+use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
@@ -186,6 +187,7 @@ impl Live {
         let reconciler = Reconciler {
             path: file.to_owned(),
             models: ModelsConfig::default(),
+            board: Board::new(registry.clone(), machinery.metrics.clone()),
             machinery: machinery.clone(),
             registry: registry.clone(),
         };

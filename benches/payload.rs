@@ -2,18 +2,22 @@
 //!
 //! The picture is an FP32 tensor of 1×3×224×224, 602,112 bytes. The model cuts three numbers out of it, so that the
 //! way there is what is compared. The peer is an axum handler that takes the binary request's very bytes, copies them
-//! and says how many there are. The real binary and the peer run as processes of their own on the same cores; one
+//! and says how many there are. gRPC has the same bytes in `raw_input_contents`; its client is hyper's, which sends a
+//! message that was encoded beforehand. The real binary and the peer run as processes of their own on the same cores; one
 //! keep-alive connection asks each in turn, in short rounds, so that what slows the machine slows all. The goal: a
 //! binary request takes at most 1.3 times as long as the peer's.
 //!
 //! `cargo bench --bench payload`
 
+#[path = "support/grpc.rs"]
+mod grpc;
 #[path = "../tests/it/support/protobuf.rs"]
 #[expect(dead_code, reason = "it also reads, which only tests do")]
 mod protobuf;
 mod support;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,7 +25,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use protobuf::{Field, Value};
-use support::{Client, Process, json_list, median};
+use support::{Client, Process, free_address, json_list, median};
 
 /// The binary's own.
 #[global_allocator]
@@ -41,18 +45,32 @@ fn main() {
 
 struct Contender {
     name: &'static str,
-    client: Client,
-    request: Vec<u8>,
+    /// How many bytes a request has.
+    bytes: usize,
+    /// Sends a request and reads the answer, which must be good.
+    ask: Box<dyn FnMut()>,
     /// Seconds a request, the median of each round.
     seconds: Vec<f64>,
 }
 
 impl Contender {
     fn new(name: &'static str, server: &Process, request: Vec<u8>) -> Contender {
+        let mut client = Client::connect(server.address);
         Contender {
             name,
-            client: Client::connect(server.address),
-            request,
+            bytes: request.len(),
+            ask: Box::new(move || assert_eq!(client.send(&request), 200, "{name}")),
+            seconds: Vec::new(),
+        }
+    }
+
+    fn grpc(name: &'static str, address: SocketAddr) -> Contender {
+        let mut client = grpc::Client::connect(address);
+        let message = grpc::message(&PICTURE, raw_pixels());
+        Contender {
+            name,
+            bytes: message.len(),
+            ask: Box::new(move || assert_eq!(client.send(&message), "0", "{name}")),
             seconds: Vec::new(),
         }
     }
@@ -61,7 +79,7 @@ impl Contender {
         let (began, mut seconds) = (Instant::now(), Vec::new());
         while began.elapsed() < TURN {
             let asked = Instant::now();
-            assert_eq!(self.client.send(&self.request), 200, "{}", self.name);
+            (self.ask)();
             seconds.push(asked.elapsed().as_secs_f64());
         }
         self.seconds.push(median(seconds));
@@ -70,13 +88,16 @@ impl Contender {
 
 fn compare() {
     let peer = Process::own(COPY);
-    let onnxd = Process::onnxd_with(&models(), &[]);
+    let grpc = free_address();
+    let port = grpc.port().to_string();
+    let onnxd = Process::onnxd_with(&models(), &[("ONNXD_SERVER__GRPC_PORT", &port)]);
     let path = "/v2/models/picture/infer";
     let mut contenders = [
         Contender::new("axum, a copy of the bytes", &peer, binary("/")),
         Contender::new("onnxd, binary", &onnxd, binary(path)),
         Contender::new("onnxd, binary in and out", &onnxd, binary_answer(path)),
         Contender::new("onnxd, the body alone", &onnxd, raw(path)),
+        Contender::grpc("onnxd, gRPC", grpc),
         Contender::new("onnxd, JSON", &onnxd, json(path)),
     ];
     // The first rounds teach the server how long the model takes.
@@ -93,7 +114,7 @@ fn compare() {
     println!("| --- | ---: | ---: | ---: |");
     for Contender {
         name,
-        request,
+        bytes,
         seconds,
         ..
     } in &contenders
@@ -101,7 +122,7 @@ fn compare() {
         let ratios = seconds.iter().zip(&contenders[0].seconds);
         let ratio = median(ratios.map(|(own, copy)| own / copy).collect());
         let micros = 1e6 * median(seconds.clone());
-        println!("| {name} | {} | {micros:.0} | {ratio:.2} |", request.len());
+        println!("| {name} | {bytes} | {micros:.0} | {ratio:.2} |");
     }
 }
 

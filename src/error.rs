@@ -25,6 +25,8 @@ pub enum ErrorKind {
     QueueFull,
     /// The model is known but not ready, or the server is going away.
     Unavailable,
+    /// The request itself did not come in time.
+    RequestTimeout,
     /// The deadline passed before there was an answer.
     DeadlineExceeded,
     /// An operator or a feature that this build does not have.

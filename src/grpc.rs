@@ -17,6 +17,7 @@ pub mod read_outs;
 pub mod service;
 pub mod status;
 pub mod stream;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The composition root: builds everything from a configuration, binds, runs, and drains.
 
+mod ports;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,19 +9,14 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::ports::{Core, Listeners, Ports};
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::grpc;
-use crate::http::connections::Connections;
-use crate::http::route::Route;
-use crate::http::{self, App};
-use crate::service::repository::{Door, ModelControl};
+use crate::service::repository::ModelControl;
 use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
 use crate::serving::board::Board;
@@ -42,13 +39,7 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    http: Port,
-    /// `None` where gRPC is off.
-    grpc: Option<Port>,
-    /// Health, metrics and control, where they have an address of their own.
-    admin: Option<Port>,
-    connections: Connections,
-    admin_connections: Connections,
+    ports: Ports,
     reconciler: Reconciler,
     orders: Receiver<Order>,
     metrics: Metrics,
@@ -78,17 +69,7 @@ impl Server {
             metrics: shown,
             log: _,
         } = config;
-        let http = bind(SocketAddr::new(server.address, server.port), "server.port").await?;
-        let grpc = match server.grpc_port {
-            Some(port) => {
-                Some(bind(SocketAddr::new(server.address, port), "server.grpc_port").await?)
-            }
-            None => None,
-        };
-        let admin = match server.admin_address {
-            Some(address) => Some(bind(address, "server.admin_address").await?),
-            None => None,
-        };
+        let listeners = Listeners::bind(&server).await?;
         let registry = Arc::new(Registry::default());
         if shown.triton_aliases {
             let registry = Arc::downgrade(&registry);
@@ -108,45 +89,13 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
-        let grpc = match grpc {
-            Some(listener) => {
-                let app = grpc::App {
-                    service: service.clone(),
-                    metrics: metrics.clone(),
-                    shutdown: shutdown.clone(),
-                    limits,
-                    request_timeout: server.request_timeout,
-                };
-                Some(Port::new(listener, grpc::router(app)?)?)
-            }
-            None => None,
+        let core = Core {
+            service,
+            metrics: metrics.clone(),
+            shutdown,
+            limits,
         };
-        let routes = http::routes(&server);
-        let router = |door: Door, routes: Arc<[Route]>| {
-            let app = App {
-                service: service.clone(),
-                metrics: metrics.clone(),
-                shutdown: shutdown.clone(),
-                limits,
-                door,
-                routes,
-            };
-            http::router(app, &server)
-        };
-        let at = |door| router(door, http::at_door(&routes, door));
-        let (http, admin) = match admin {
-            None => (
-                Port::new(http, router(Door::Public, routes.as_slice().into()))?,
-                None,
-            ),
-            Some(admin) => (
-                Port::new(http, at(Door::Public))?,
-                Some(Port::new(admin, at(Door::Admin))?),
-            ),
-        };
-        let connections = Connections::new(server.connections, shutdown.clone());
-        // Apart, so that whoever fills the one does not shut the other.
-        let admin_connections = Connections::new(server.connections, shutdown.clone());
+        let ports = Ports::new(listeners, &core, &server)?;
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = Arc::new(ComputeBudget::new(
             inference_threads(inference.threads),
@@ -170,11 +119,7 @@ impl Server {
         };
         let (drain_delay, request_timeout) = (server.drain_delay, server.request_timeout);
         Ok(Server {
-            http,
-            grpc,
-            admin,
-            connections,
-            admin_connections,
+            ports,
             reconciler,
             orders: taken,
             metrics,
@@ -200,17 +145,17 @@ impl Server {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.http.address
+        self.ports.http.address
     }
 
     /// The address that it listens on for gRPC, unless that is off.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref().map(|port| port.address)
+        self.ports.grpc.as_ref().map(|port| port.address)
     }
 
     /// Where health, metrics and control are, if they have an address of their own.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.address)
+        self.ports.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The engines that models may run on.
@@ -226,11 +171,7 @@ impl Server {
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> Result<()> {
         let Server {
-            http,
-            grpc,
-            admin,
-            connections,
-            admin_connections,
+            ports,
             reconciler,
             orders,
             metrics,
@@ -239,24 +180,13 @@ impl Server {
             control,
             ..
         } = self;
-        let mut serving = tokio::spawn(async move {
-            let grpc = async {
-                match grpc {
-                    Some(port) => connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
-            let admin = async {
-                match admin {
-                    Some(port) => admin_connections.serve(port.listener, port.router).await,
-                    None => {}
-                }
-            };
-            tokio::join!(connections.serve(http.listener, http.router), grpc, admin);
-        });
+        let mut serving = tokio::spawn(ports.serve());
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || reconciler.run(orders))?;
+        spawn_thread("loader", move || {
+            reconciler.run();
+            reconciler.carry_out(orders);
+        })?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {
@@ -272,40 +202,11 @@ impl Server {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
         };
-        drain(&control, serving, &metrics, times).await;
+        drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
     }
 }
-
-/// A listener, and what is served there.
-struct Port {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
-}
-
-impl Port {
-    fn new(listener: TcpListener, router: Router) -> Result<Port> {
-        let unknown = |error| Error::internal("a port has no address").with_source(error);
-        let address = listener.local_addr().map_err(unknown)?;
-        Ok(Port {
-            listener,
-            address,
-            router,
-        })
-    }
-}
-
-async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
-    let cannot = |error| {
-        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
-    };
-    TcpListener::bind(wanted).await.map_err(cannot)
-}
-
-/// How long to wait for more when nothing is in flight and yet a connection is open, such as one with half a head.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// How long each step of a termination may take.
 struct DrainTimes {
@@ -314,12 +215,7 @@ struct DrainTimes {
 }
 
 /// The steps of a termination, in the order that `docs/ARCHITECTURE.md` gives reasons for.
-async fn drain(
-    control: &ShutdownControl,
-    mut serving: JoinHandle<()>,
-    metrics: &Metrics,
-    times: DrainTimes,
-) {
+async fn drain(control: &ShutdownControl, mut serving: JoinHandle<()>, times: DrainTimes) {
     let DrainTimes { delay, requests } = times;
     tracing::info!(
         delay_ms = milliseconds(delay),
@@ -331,7 +227,6 @@ async fn drain(
     control.advance(Phase::Closing);
     tokio::select! {
         _ = &mut serving => return,
-        () = quiet(metrics) => tracing::info!("nothing is in flight; closing what connections are left"),
         () = tokio::time::sleep(requests) => {
             tracing::warn!("ending: requests are still in flight, they are answered with 503");
             control.advance(Phase::Ending);
@@ -342,18 +237,6 @@ async fn drain(
         }
     }
     serving.abort();
-}
-
-/// Waits until no request has been in flight for a while.
-async fn quiet(metrics: &Metrics) {
-    let mut since = Instant::now();
-    let mut ticks = tokio::time::interval(CPU_SAMPLE);
-    while since.elapsed() < QUIET {
-        ticks.tick().await;
-        if metrics.in_flight() > 0 {
-            since = Instant::now();
-        }
-    }
 }
 
 /// Drops the models, whose workers are joined; an engine that does not return is left behind.

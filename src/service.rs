@@ -71,12 +71,13 @@ impl Service {
     pub fn call(&self, target: &Target) -> Result<Call> {
         let deployment = self.registry.resolve(target)?;
         let counted = deployment.metrics.request();
-        let statistics = deployment.facts.statistics.request();
+        let started = Instant::now();
+        let statistics = deployment.facts.statistics.request(started);
         Ok(Call {
             deployment,
             counted,
             statistics,
-            started: Instant::now(),
+            started,
             longest: self.settings.request_timeout,
         })
     }
@@ -221,7 +222,7 @@ async fn run(
         decoding,
     } = request;
     let checking = Instant::now();
-    statistics.decoded(decoding);
+    statistics.decoded(decoding, checking);
     outputs::check(&wanted, deployment.signature())?;
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
@@ -279,7 +280,8 @@ fn outcome(kind: ErrorKind) -> Outcome {
         ErrorKind::InvalidArgument
         | ErrorKind::PermissionDenied
         | ErrorKind::NotFound
-        | ErrorKind::TooLarge => Outcome::Invalid,
+        | ErrorKind::TooLarge
+        | ErrorKind::RequestTimeout => Outcome::Invalid,
         ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
         ErrorKind::DeadlineExceeded => Outcome::Expired,
         ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,

@@ -73,6 +73,7 @@ impl Process {
             ])
             .arg(models)
             .env("ONNXD_SERVER__DRAIN_DELAY_MS", "0")
+            .env("ONNXD_SERVER__GRPC_PORT", "off")
             .envs(settings.iter().copied())
             .stdout(log)
             .spawn()
@@ -306,7 +307,8 @@ fn get_or_empty(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-fn free_address() -> SocketAddr {
+/// An address that nobody listens on now.
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener
         .local_addr()

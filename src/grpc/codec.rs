@@ -1,10 +1,12 @@
 //! Protocol buffers as tonic reads and writes them, with large messages worked on aside.
 
+use bytes::Buf;
 use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
+use super::wire;
 use crate::exchange::aside::aside;
 
 /// What the generated service reads and writes its messages with.
@@ -55,8 +57,10 @@ impl<U: Message + Default> Decoder for Aside<ProstDecoder<U>> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let bytes = bytes::Buf::remaining(buffer);
-        aside(bytes, || self.0.decode(buffer))
+        aside(buffer.remaining(), || {
+            wire::check(buffer.chunk())?;
+            self.0.decode(buffer)
+        })
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -28,10 +28,8 @@ pub fn answer_as_asked(headers: &mut HeaderMap) -> Compression {
             .any(|name| name.trim_ascii() == asked.as_bytes())
     };
     let accepted = headers.get_all(ACCEPT_ENCODING).into_iter();
-    let is_accepted = accepted
-        .map(|names| reads(names.as_bytes()))
-        .any(|reads| reads);
-    match is_accepted {
+    let mut accepted = accepted.map(|names| names.as_bytes());
+    match accepted.any(reads) {
         true => headers.insert(ACCEPT_ENCODING, asked),
         false => headers.remove(ACCEPT_ENCODING),
     };

@@ -21,7 +21,7 @@ pub fn code(kind: ErrorKind) -> Code {
         // Not Unavailable, which clients retry at once.
         ErrorKind::TooLarge | ErrorKind::QueueFull => Code::ResourceExhausted,
         ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::RequestTimeout | ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::Internal => Code::Internal,
     }

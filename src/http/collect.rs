@@ -4,8 +4,8 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use super::layers::is_over_limit;
-use crate::error::{Error, Result};
+use super::paced::unread;
+use crate::error::Result;
 
 /// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
 const ALIGNMENT: usize = 64;
@@ -36,20 +36,10 @@ async fn next(body: &mut Body, limit: usize) -> Result<Option<Bytes>> {
         match frame.map(|frame| frame.into_data()) {
             Ok(Ok(data)) => return Ok(Some(data)),
             Ok(Err(_trailers)) => {}
-            Err(error) => return Err(failed(error, limit)),
+            Err(error) => return Err(unread(error.into_inner(), limit)),
         }
     }
     Ok(None)
-}
-
-fn failed(error: axum::Error, limit: usize) -> Error {
-    let error = error.into_inner();
-    match is_over_limit(&error) {
-        true => Error::too_large(format!(
-            "the body is larger than the limit of {limit} bytes"
-        )),
-        false => Error::invalid("the body could not be read or decompressed").with_source(error),
-    }
 }
 
 /// A buffer that takes what is expected at once, as far as that is believed.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,15 +18,20 @@ use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use self::activity::{Activity, Farewell};
+use self::activity::{Activity, Farewell, Limit};
 use crate::config::ConnectionLimits;
 use crate::shutdown::{Phase, Shutdown};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::process;
 
 /// How long to wait before accepting again when the system has no room for another connection, or before asking more
 /// connections to leave.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
-/// At the cap this part of all connections is asked to leave at once, so that they are seldom searched.
-const LEAVING_PART: usize = 100;
+/// At the cap a tenth of all connections is asked to leave at once, but no more than this, so that they are seldom
+/// searched.
+const MOST_LEAVING: usize = 100;
+/// File descriptors that are left for everything but connections.
+const OTHER_FILES: usize = 256;
 
 /// The connections of all ports. Cloning is cheap.
 #[derive(Clone)]
@@ -37,6 +42,7 @@ pub struct Connections {
 struct Shared {
     limits: ConnectionLimits,
     shutdown: Shutdown,
+    metrics: Metrics,
     room: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     next_id: AtomicU64,
@@ -46,11 +52,15 @@ type Accepted = io::Result<(TcpStream, SocketAddr)>;
 
 impl Connections {
     /// No connections yet, on no port.
-    pub fn new(limits: ConnectionLimits, shutdown: Shutdown) -> Connections {
+    pub fn new(limits: ConnectionLimits, shutdown: Shutdown, metrics: Metrics) -> Connections {
+        for limit in Limit::COUNTED {
+            metrics.count_closed_connections(limit.label(), 0);
+        }
         let shared = Shared {
             limits,
             shutdown,
-            room: Arc::new(Semaphore::new(limits.max_connections)),
+            metrics,
+            room: Arc::new(Semaphore::new(possible(limits.max_connections))),
             open: Mutex::default(),
             next_id: AtomicU64::new(0),
         };
@@ -68,6 +78,7 @@ impl Connections {
             connections: self.shared.clone(),
             router,
             alive,
+            is_failing: AtomicBool::new(false),
         };
         let mut closing = pin!(self.shared.shutdown.reached(Phase::Closing));
         loop {
@@ -104,18 +115,23 @@ struct Port {
     connections: Arc<Shared>,
     router: Router,
     alive: mpsc::Sender<()>,
+    /// Whether the last attempt to accept failed, which is logged once.
+    is_failing: AtomicBool,
 }
 
 impl Port {
     async fn take(&self, accepted: Accepted) {
         match accepted {
             Ok((stream, _)) => {
+                self.is_failing.store(false, Relaxed);
                 let room = self.connections.room().await;
                 self.spawn(stream, room);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(reason = error.to_string(), "cannot accept connections");
+                if !self.is_failing.swap(true, Relaxed) {
+                    tracing::error!(reason = error.to_string(), "cannot accept connections");
+                }
                 // Most likely there are no descriptors left, which idle connections can give back.
                 self.connections.ask_idle_to_leave();
                 tokio::time::sleep(ROOM_PAUSE).await;
@@ -127,7 +143,13 @@ impl Port {
         let (router, alive) = (self.router.clone(), self.alive.clone());
         let open = self.connections.clone().open();
         tokio::spawn(async move {
-            conversation::converse(stream, router, &open.activity, &open.connections.limits).await;
+            let connections = &open.connections;
+            let end = conversation::converse(stream, router, &open.activity, &connections.limits);
+            if let Some(limit) = end.await {
+                connections
+                    .metrics
+                    .count_closed_connections(limit.label(), 1);
+            }
             drop((open, room, alive));
         });
     }
@@ -151,9 +173,12 @@ impl Shared {
     }
 
     fn open(self: Arc<Shared>) -> Open {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Relaxed);
         let activity = Arc::new(Activity::default());
-        self.lock().insert(id, activity.clone());
+        let mut open = self.lock();
+        open.insert(id, activity.clone());
+        self.metrics.set_connections(open.len());
+        drop(open);
         Open {
             connections: self,
             id,
@@ -167,7 +192,7 @@ impl Shared {
             .values()
             .filter_map(|activity| Some((activity.idle_since()?, activity)))
             .collect();
-        let count = open.len().div_ceil(LEAVING_PART).min(idle.len());
+        let count = open.len().div_ceil(10).min(MOST_LEAVING).min(idle.len());
         if count == 0 {
             return;
         }
@@ -197,8 +222,28 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.connections.lock().remove(&self.id);
+        let mut open = self.connections.lock();
+        open.remove(&self.id);
+        self.connections.metrics.set_connections(open.len());
     }
+}
+
+/// As many connections as are wanted and as there can be descriptors for.
+fn possible(wanted: usize) -> usize {
+    let Some(files) = process::raise_open_files_limit() else {
+        return wanted;
+    };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let possible = files.saturating_sub(OTHER_FILES).max(files / 2).max(1);
+    if possible < wanted {
+        tracing::warn!(
+            wanted,
+            possible,
+            files,
+            "the limit on open files allows fewer connections than server.max_connections"
+        );
+    }
+    possible.min(wanted)
 }
 
 /// The client gave up before we came to it; the next one may be fine.

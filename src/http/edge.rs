@@ -10,6 +10,7 @@ use axum::response::Response;
 use tracing::Level;
 
 use super::App;
+use super::compression::Accepted;
 use super::error::{self, Failure};
 use crate::error::Error;
 use crate::exchange::access::{AccessLine, CLIENT_GONE, End, Inference};
@@ -19,6 +20,7 @@ use crate::telemetry::metrics::HttpRequest;
 /// Serves one request and completes its answer. What a face tells about an inference is in the response's extensions.
 pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let exchange = Exchange::begin(&app, &request);
+    let accepted = Accepted::of(request.headers());
     let response = tokio::select! {
         response = next.run(request) => response,
         // The drain is over: what is left gets an answer rather than a broken connection.
@@ -29,7 +31,7 @@ pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next)
     let mut response = error::as_json(response, app.limits.body_bytes);
     exchange.complete(&app, &mut response);
     exchange.end(&response);
-    response
+    accepted.compress(response).await
 }
 
 /// One exchange, from the request's head to the answer's. Dropped before its end, it is logged as canceled.
@@ -120,7 +122,7 @@ impl Drop for Exchange {
 }
 
 fn is_probe(path: &str) -> bool {
-    path.starts_with("/health") || path == "/livez" || path == "/readyz" || path == "/metrics"
+    path.starts_with("/health") || ["/livez", "/readyz", "/ping", "/metrics"].contains(&path)
 }
 
 /// Methods by name; whatever else a client writes is one label, so that it cannot mint series.

@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::App;
+use super::route::methods_at;
 use crate::error::{Error, ErrorKind};
 
 /// What the access log says about a failed request; it travels in the response's extensions.
@@ -24,6 +25,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -36,6 +38,11 @@ pub fn response(error: &Error) -> Response {
     if let Some(after) = error.retry_after() {
         let seconds = HeaderValue::from(after.as_secs_f64().ceil() as u64);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    if error.kind() == ErrorKind::RequestTimeout {
+        // What comes yet is the rest of the request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
     response.extensions_mut().insert(Failure(error.chain()));
     response
@@ -70,33 +77,20 @@ pub async fn unknown_path(uri: Uri) -> Response {
 
 /// The answer to a method that the path does not have.
 pub async fn wrong_method(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Response {
-    let message = format!(
-        "method {method} is not allowed on '{}'; see the Allow header",
-        uri.path()
-    );
+    not_allowed(&app, &method, &uri)
+}
+
+/// The same, for a handler that finds out itself. It tells the methods that the path has.
+pub fn not_allowed(app: &App, method: &Method, uri: &Uri) -> Response {
+    let path = uri.path();
+    let message = format!("method {method} is not allowed on '{path}'; see the Allow header");
     // The bound on messages comes with the type; the status is the protocol's own.
     let mut response = response(&Error::invalid(message));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    // The router knows no verbs, so it would name the methods of the path with and without one. It adds what is not
-    // there: the methods of a path of which the table knows nothing.
-    if let Some(allowed) = allowed(&app, uri.path()) {
-        response.headers_mut().insert(header::ALLOW, allowed);
+    if let Ok(methods) = HeaderValue::from_str(&methods_at(&app.routes, path)) {
+        response.headers_mut().insert(header::ALLOW, methods);
     }
     response
-}
-
-fn allowed(app: &App, path: &str) -> Option<HeaderValue> {
-    let routes = app.routes.iter().filter(|route| route.is_of(path));
-    let methods: Vec<_> = routes
-        .map(|route| match route.method {
-            "GET" => "GET,HEAD",
-            method => method,
-        })
-        .collect();
-    match methods.is_empty() {
-        true => None,
-        false => HeaderValue::from_str(&methods.join(",")).ok(),
-    }
 }
 
 /// Gives every error the JSON body that clients rely on: the layers of tower-http answer in plain text.

@@ -22,6 +22,7 @@ use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
+use crate::tensor::value::NamedTensor;
 
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 
@@ -169,14 +170,8 @@ async fn run(
         signature: deployment.signature(),
         outputs: &outputs,
     };
-    let cost = outputs.iter().map(|output| {
-        match (output.tensor.data().len(), raw.contains(&output.name)) {
-            (bytes, false) => cost(bytes, 0),
-            (bytes, true) => cost(0, bytes),
-        }
-    });
-    let encoded = aside(cost.sum(), || encode(&answer, style, parameters.nan, &raw));
-    encoded
+    let cost = cost_of_writing(&outputs, &raw);
+    aside(cost, || encode(&answer, style, parameters.nan, &raw))
         .map(binary::response)
         .inspect_err(|_| statistics.fail())
 }
@@ -247,4 +242,15 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 /// What so much data costs to read or write, in bytes of JSON: raw tensors are copied at most.
 fn cost(json_bytes: usize, raw_bytes: usize) -> usize {
     json_bytes + raw_bytes / 8
+}
+
+fn cost_of_writing(outputs: &[NamedTensor], raw: &RawOutputs) -> usize {
+    let costs = outputs.iter().map(|output| {
+        let bytes = output.tensor.data().len();
+        match raw.contains(&output.name) {
+            true => cost(0, bytes),
+            false => cost(bytes, 0),
+        }
+    });
+    costs.sum()
 }

@@ -4,21 +4,24 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::{BoxError, Router};
+
 use tower::ServiceBuilder;
 use tower::util::{MapRequestLayer, option_layer};
+use tower_http::body::Limited;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
-use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::decompression::{DecompressionBody, RequestDecompressionLayer};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
+use super::paced::{Timely, in_turns};
 use super::{App, edge, error};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;
@@ -30,6 +33,7 @@ const DEADLINE_HEAD_START: Duration = Duration::from_millis(250);
 /// Puts the stack around the routes.
 pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
     let body_bytes = app.limits.body_bytes;
+    let body_timeout = config.connections.body_timeout;
     let longest = config.request_timeout + DEADLINE_HEAD_START;
     let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, longest);
     let stack = ServiceBuilder::new()
@@ -41,7 +45,7 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         .layer(SetRequestIdLayer::x_request_id(trace::RequestIds::default()))
         // The id comes back in the answer.
         .layer(PropagateRequestIdLayer::x_request_id())
-        // Counts, logs, and completes every answer, whoever below made it.
+        // Counts, logs, completes and compresses every answer, whoever below made it.
         .layer(from_fn_with_state(app, edge::exchange))
         // Whatever is logged while a request is served carries its ids.
         .layer(
@@ -61,8 +65,16 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         .map_response(|response: axum::http::Response<_>| response.map(Body::new))
         // A body that says it is too large is refused before it is read.
         .layer(RequestBodyLimitLayer::new(body_bytes))
-        // Reads gzip and deflate, answers 415 to other encodings.
+        // A body that comes too slowly is an error to whoever reads it.
+        .map_request(move |request: Request<Limited<Body>>| {
+            request.map(|body| Timely::new(body, body_timeout))
+        })
+        // Reads gzip, deflate and zstd, answers 415 to other encodings.
         .layer(RequestDecompressionLayer::new())
+        // Decompressing takes turns with everything else.
+        .map_request(
+            |request: Request<DecompressionBody<Timely<Limited<Body>>>>| request.map(in_turns),
+        )
         // The same limit once more, on what the body grows to.
         .layer(RequestBodyLimitLayer::new(body_bytes));
     routes.layer(stack)
@@ -88,16 +100,4 @@ fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
 /// The panic itself is logged by the process's panic hook.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     error::response(&Error::internal("a handler panicked"))
-}
-
-/// Whether a body could not be read because it passed the limit.
-pub fn is_over_limit(error: &BoxError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -28,23 +28,38 @@ impl Route {
         }
     }
 
-    /// Whether a request's path is one of its own, with the same verb behind it or with none.
-    pub fn is_of(&self, path: &str) -> bool {
-        let verb_of = |path: &str| {
-            let last = path.rsplit('/').next().unwrap_or_default();
-            last.rsplit_once(':').map(|(_, verb)| verb.to_owned())
-        };
-        self.covers(self.method, path) && verb_of(&self.path) == verb_of(path)
-    }
-
     /// Whether it answers requests to this path, which has no parameters.
     pub fn covers(&self, method: &str, path: &str) -> bool {
+        self.method == method && self.fits(path)
+    }
+
+    fn fits(&self, path: &str) -> bool {
         let (own, other) = (self.matched().split('/'), path.split('/'));
         let fits = |(own, other): (&str, &str)| own == other || own.starts_with('{');
-        self.method == method
-            && own.clone().count() == other.clone().count()
-            && own.zip(other).all(fits)
+        own.clone().count() == other.clone().count() && own.zip(other).all(fits)
     }
+
+    fn has_verb(&self) -> bool {
+        self.path.contains("}:")
+    }
+}
+
+/// The methods that a path has, as the header `Allow` lists them. Where some routes want a verb behind the last
+/// parameter, those with one and those without are different resources.
+pub fn methods_at(routes: &[Route], path: &str) -> String {
+    let mut routes: Vec<&Route> = routes.iter().filter(|route| route.fits(path)).collect();
+    if routes.iter().any(|route| route.has_verb()) {
+        let has_verb = path
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':'));
+        routes.retain(|route| route.has_verb() == has_verb);
+    }
+    let methods = routes.into_iter().map(|route| match route.method {
+        "GET" => "GET,HEAD",
+        method => method,
+    });
+    methods.collect::<Vec<_>>().join(",")
 }
 
 /// Whom a route is for.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -28,26 +28,26 @@ pub async fn models(State(app): AppState) -> Response {
 }
 
 /// `GET /v1/models/{model}`
-pub async fn model(State(app): AppState, Path(model): Path<String>) -> Response {
+pub async fn model(State(app): AppState, Path(model): Path<String>, uri: Uri) -> Response {
     match verb_of(&model) {
         None => answer(status(&app, named(model, None))),
-        Some(_) => only_by("POST"),
+        Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
 
 /// `GET /v1/models/{model}/versions/{version}`
-pub async fn version(State(app): AppState, Path((model, version)): Named) -> Response {
+pub async fn version(State(app): AppState, Path((model, version)): Named, uri: Uri) -> Response {
     match verb_of(&version) {
         None => answer(status(&app, named(model, Some(version)))),
-        Some(_) => only_by("POST"),
+        Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
 
 /// `GET /v1/models/{model}/labels/{label}`
-pub async fn label(State(app): AppState, Path((model, label)): Named) -> Response {
+pub async fn label(State(app): AppState, Path((model, label)): Named, uri: Uri) -> Response {
     match verb_of(&label) {
         None => answer(Err(unknown_label(&app, &model, &label))),
-        Some(_) => only_by("POST"),
+        Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
 
@@ -103,7 +103,7 @@ async fn predict(
     target: impl FnOnce(String) -> Result<Target>,
 ) -> Response {
     let Some((name, verb)) = verb_of(segment) else {
-        return only_by("GET, HEAD");
+        return error::not_allowed(app, request.method(), request.uri());
     };
     let target = match (target(name.to_owned()), verb) {
         (Err(error), _) => return error::response(&error),
@@ -123,17 +123,6 @@ async fn predict(
 /// A path's last segment as a name and what to do with it: `iris:predict`. A router takes no such segment apart.
 fn verb_of(segment: &str) -> Option<(&str, &str)> {
     segment.rsplit_once(':')
-}
-
-/// The same path has further methods with a verb behind it, so the router cannot tell.
-fn only_by(methods: &'static str) -> Response {
-    let message = "this method is not allowed here: status is read with GET at …/{name}, requests are sent with POST to …/{name}:predict";
-    let mut response = error::response(&Error::invalid(message));
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(methods));
-    response
 }
 
 fn named(model: String, version: Option<String>) -> Target {

@@ -10,7 +10,7 @@ use super::{NanForm, tokens};
 use crate::tensor::value::Element;
 
 /// The largest whole number up to which every one is exact in a JSON reader's double.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+pub const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A scalar as the JSON parser hands it over.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -29,8 +29,8 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Reads the repository once and loads what it holds, then carries out orders until nobody can give any more.
-    pub fn run(&self, orders: Receiver<Order>) {
+    /// Reads the repository once and loads what it holds. Blocks until every load has ended.
+    pub fn run(&self) {
         match store::scan(&self.path) {
             Ok(snapshot) => self.apply(snapshot),
             Err(error) => {
@@ -41,6 +41,10 @@ impl Reconciler {
             }
         }
         self.rest();
+    }
+
+    /// Carries out orders until nobody can give any more.
+    pub fn carry_out(&self, orders: Receiver<Order>) {
         for order in orders {
             self.obey(order);
             self.rest();

@@ -16,18 +16,36 @@ pub use self::counts::{Counts, InferBatchStatistics, InferStatistics, StatisticD
 const MOST_BATCH_SIZES: usize = 32;
 
 /// The counts of one version. All of them only grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Statistics {
-    last_inference_ms: AtomicU64,
+    /// A moment by both clocks, so that a request needs to read only one.
+    began: (Instant, SystemTime),
+    /// Since it began; 0 before the first inference.
+    last_inference_ns: AtomicU64,
     rows: AtomicU64,
-    runs: AtomicU64,
     success: Total,
     fail: Total,
     queue_ns: AtomicU64,
-    compute_input_ns: AtomicU64,
     compute_infer_ns: AtomicU64,
-    compute_output_ns: AtomicU64,
     batches: [Batch; MOST_BATCH_SIZES],
+    /// The runs with other numbers of rows.
+    others: Batch,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Statistics {
+            began: (Instant::now(), SystemTime::now()),
+            last_inference_ns: AtomicU64::default(),
+            rows: AtomicU64::default(),
+            success: Total::default(),
+            fail: Total::default(),
+            queue_ns: AtomicU64::default(),
+            compute_infer_ns: AtomicU64::default(),
+            batches: Default::default(),
+            others: Batch::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,43 +66,45 @@ struct Batch {
 
 impl Statistics {
     /// Begins to count a request, which has failed unless it is told otherwise.
-    pub fn request(self: &Arc<Self>) -> Counted {
+    pub fn request(self: &Arc<Self>, started: Instant) -> Counted {
         Counted {
             statistics: self.clone(),
-            started: Instant::now(),
+            started,
             end: None,
         }
     }
 
     /// Counts one run of the engine.
     pub fn ran(&self, rows: usize, compute: Duration) {
-        self.runs.fetch_add(1, Relaxed);
-        if let Some(batch) = self.batch(rows) {
-            batch.runs.fetch_add(1, Relaxed);
-            add(&batch.compute_infer_ns, compute);
-        }
+        let batch = self.batch(rows);
+        batch.runs.fetch_add(1, Relaxed);
+        add(&batch.compute_infer_ns, compute);
     }
 
     /// The counts now.
     pub fn counts(&self) -> Counts {
         let success = self.success.read();
-        let phase = |ns: &AtomicU64| StatisticDuration {
+        let phase = |ns: u64| StatisticDuration {
             count: success.count,
-            ns: ns.load(Relaxed),
+            ns,
+        };
+        let sum = |of: fn(&Batch) -> &AtomicU64| -> u64 {
+            let batches = self.batches.iter().chain([&self.others]);
+            batches.map(|batch| of(batch).load(Relaxed)).sum()
         };
         let mut batches: Vec<_> = self.batches.iter().filter_map(Batch::read).collect();
         batches.sort_unstable_by_key(|batch| batch.batch_size);
         Counts {
-            last_inference_ms: self.last_inference_ms.load(Relaxed),
+            last_inference_ms: self.last_inference_ms(),
             inference_count: self.rows.load(Relaxed),
-            execution_count: self.runs.load(Relaxed),
+            execution_count: sum(|batch| &batch.runs),
             inference: InferStatistics {
                 success,
                 fail: self.fail.read(),
-                queue: phase(&self.queue_ns),
-                compute_input: phase(&self.compute_input_ns),
-                compute_infer: phase(&self.compute_infer_ns),
-                compute_output: phase(&self.compute_output_ns),
+                queue: phase(self.queue_ns.load(Relaxed)),
+                compute_input: phase(sum(|batch| &batch.compute_input_ns)),
+                compute_infer: phase(self.compute_infer_ns.load(Relaxed)),
+                compute_output: phase(sum(|batch| &batch.compute_output_ns)),
                 // Answers are not cached.
                 cache_hit: StatisticDuration::default(),
                 cache_miss: StatisticDuration::default(),
@@ -93,25 +113,33 @@ impl Statistics {
         }
     }
 
-    fn succeeded(&self, ran: &Ran, total: Duration) {
-        let compute_output = ran.ended.elapsed();
-        self.success.add(total);
-        add(&self.queue_ns, ran.queue);
-        add(&self.compute_input_ns, ran.compute_input);
-        add(&self.compute_infer_ns, ran.compute_infer);
-        add(&self.compute_output_ns, compute_output);
-        self.rows.fetch_add(ran.rows as u64, Relaxed);
-        self.last_inference_ms.fetch_max(now_ms(), Relaxed);
-        if let Some(batch) = self.batch(ran.rows) {
-            add(&batch.compute_input_ns, ran.compute_input);
-            add(&batch.compute_output_ns, compute_output);
+    fn last_inference_ms(&self) -> u64 {
+        let (_, began) = self.began;
+        let since_1970 = began.duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.last_inference_ns.load(Relaxed) {
+            0 => 0,
+            since => to_u64((since_1970 + Duration::from_nanos(since)).as_millis()),
         }
     }
 
+    fn succeeded(&self, ran: &Ran, started: Instant) {
+        let now = Instant::now();
+        self.success.add(now - started);
+        add(&self.queue_ns, ran.queue);
+        add(&self.compute_infer_ns, ran.compute_infer);
+        self.rows.fetch_add(ran.rows as u64, Relaxed);
+        let (began, _) = self.began;
+        let since = to_u64((now - began).as_nanos());
+        self.last_inference_ns.store(since, Relaxed);
+        let batch = self.batch(ran.rows);
+        add(&batch.compute_input_ns, ran.compute_input);
+        add(&batch.compute_output_ns, now - ran.ended);
+    }
+
     /// The place of this batch size; places are taken in the order in which sizes come, and kept.
-    fn batch(&self, rows: usize) -> Option<&Batch> {
+    fn batch(&self, rows: usize) -> &Batch {
         let size = rows as u64;
-        self.batches.iter().find(|batch| {
+        let found = self.batches.iter().find(|batch| {
             let taken = batch.size.load(Relaxed);
             let taken = match taken {
                 // Whoever else takes it at the same time may want it for the same size.
@@ -122,7 +150,8 @@ impl Statistics {
                 taken => taken,
             };
             taken == size
-        })
+        });
+        found.unwrap_or(&self.others)
     }
 }
 
@@ -158,14 +187,14 @@ impl Batch {
 }
 
 fn add(ns: &AtomicU64, time: Duration) {
-    ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    // What runs where its request is has not waited.
+    if !time.is_zero() {
+        ns.fetch_add(to_u64(time.as_nanos()), Relaxed);
+    }
 }
 
-fn now_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_1970.map_or(0, |time| {
-        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-    })
+fn to_u64(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// One request on its way. It is counted when it is dropped: as answered once it ran, else as failed.
@@ -188,9 +217,8 @@ pub struct Ran {
 }
 
 impl Counted {
-    /// Its body is there, and reading it took so long; waiting for a slow client is no work of the model's.
-    pub fn decoded(&mut self, took: Duration) {
-        let now = Instant::now();
+    /// Its body is there since `now`, and reading it took so long; waiting for a slow client is no work of the model's.
+    pub fn decoded(&mut self, took: Duration, now: Instant) {
         self.started = now.checked_sub(took).unwrap_or(now);
     }
 
@@ -207,10 +235,9 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let total = self.started.elapsed();
         match &self.end {
-            Some(ran) => self.statistics.succeeded(ran, total),
-            None => self.statistics.fail.add(total),
+            Some(ran) => self.statistics.succeeded(ran, self.started),
+            None => self.statistics.fail.add(self.started.elapsed()),
         }
     }
 }
@@ -220,8 +247,8 @@ mod tests {
     use super::*;
 
     fn run(statistics: &Arc<Statistics>, rows: usize) {
-        let mut counted = statistics.request();
-        counted.decoded(Duration::from_nanos(5));
+        let mut counted = statistics.request(Instant::now());
+        counted.decoded(Duration::from_nanos(5), Instant::now());
         statistics.ran(rows, Duration::from_nanos(100));
         counted.ran(Ran {
             rows,
@@ -239,8 +266,8 @@ mod tests {
         run(&statistics, 3);
         run(&statistics, 1);
         run(&statistics, 3);
-        drop(statistics.request());
-        let mut unwritten = statistics.request();
+        drop(statistics.request(Instant::now()));
+        let mut unwritten = statistics.request(Instant::now());
         unwritten.fail();
         drop(unwritten);
         let counts = statistics.counts();

@@ -52,6 +52,8 @@ struct Inner {
     grpc_requests: IntCounterVec,
     grpc_duration: HistogramVec,
     grpc_in_flight: IntGauge,
+    connections: IntGauge,
+    connections_closed: IntCounterVec,
     inference_requests: IntCounterVec,
     inference_rows: IntCounterVec,
     inference_batches: IntCounterVec,
@@ -106,6 +108,12 @@ impl Metrics {
                 &SECONDS,
             ),
             grpc_in_flight: new.int_gauge("onnxd_grpc_requests_in_flight", "gRPC calls being answered now."),
+            connections: new.int_gauge("onnxd_connections", "Open connections, over all ports."),
+            connections_closed: new.counters(
+                "onnxd_connections_closed_total",
+                "Connections that ran into a limit and were closed for it.",
+                &["limit"],
+            ),
             inference_requests: new.counters(
                 "onnxd_inference_requests_total",
                 "Inference requests by how they ended.",
@@ -269,9 +277,15 @@ impl Metrics {
         }
     }
 
-    /// How many requests are being answered now, over any transport.
-    pub fn in_flight(&self) -> i64 {
-        self.inner.http_in_flight.get() + self.inner.grpc_in_flight.get()
+    /// Shows how many connections are open.
+    pub fn set_connections(&self, open: usize) {
+        self.inner.connections.set(open as i64);
+    }
+
+    /// Counts connections that were closed at this limit; none, to show that there is one.
+    pub fn count_closed_connections(&self, limit: &'static str, count: u64) {
+        let series = self.inner.connections_closed.with_label_values(&[limit]);
+        series.inc_by(count);
     }
 
     /// The metrics of one model's version.

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::cgroup::Cgroup;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The CPU time that all threads have used, user and system together, to the nanosecond.
@@ -77,6 +78,20 @@ fn kilobytes(file: &str, field: &str) -> Option<u64> {
 pub fn open_files() -> Option<u64> {
     // The folder's own descriptor is among those it lists.
     Some((fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1))
+}
+
+/// Raises the limit on open file descriptors as far as the process may, and tells it; `None` if there is none.
+pub fn raise_open_files_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        // Such as where a container's rules forbid the call.
+        Err(_) => limit.current,
+    }
 }
 
 /// When the process started, in seconds since 1970.

@@ -1,7 +1,5 @@
 """Model files that are broken or made to do harm: each is refused with its reason, and the others serve."""
 
-import os
-import resource
 import subprocess
 import threading
 
@@ -10,7 +8,8 @@ import pytest
 import requests
 import v2
 from onnx import TensorProto, helper, numpy_helper
-from server import BINARY, DEFAULTS, Server, onnxruntime
+from server import DEFAULTS, Server, onnxruntime
+from trial import Trial
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 # ONNX Runtime keeps more of the deepest models.
@@ -300,18 +299,13 @@ def test_what_no_memory_suffices_for_ends_its_trial_and_not_the_server(tmp_path)
 def test_a_trial_keeps_to_the_memory_that_it_is_given(tmp_path, name):
     path = tmp_path / "model.onnx"
     path.write_bytes(HOGS[name])
-    # The address space protects the machine if the trial does not keep to its bound.
-    trial = subprocess.Popen(
-        [BINARY, "try-load", path, "--memory", str(256 << 20)],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)),
-    )  # fmt: skip
-    # The server ends what does not end by itself, long before its memory is large.
-    timer = threading.Timer(1, trial.kill)
-    timer.start()
-    _, status, used = os.wait4(trial.pid, 0)
-    timer.cancel()
-    trial.returncode = os.waitstatus_to_exitcode(status)
-    assert used.ru_maxrss * 1024 < 1 << 30 or name == "transposed"
+    with Trial("tract") as trial:
+        # The server ends what does not end by itself, long before its memory is large.
+        timer = threading.Timer(5, trial.process.kill)
+        timer.start()
+        report = trial.examine(path, 256 << 20)
+        timer.cancel()
+        assert trial.end() < 1 << 30
     # What doubles itself loads; each request to it is refused the memory.
-    assert trial.returncode != 0 or name == "doubled"
+    found = [finding["standing"] for finding in report["verdict"]["findings"]] if report else ["lost"]
+    assert found == ["alone"] if name == "doubled" else found in (["refuses"], ["lost"]), report

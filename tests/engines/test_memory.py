@@ -1,7 +1,5 @@
 """What ONNX Runtime takes comes from the server's own allocator: bounded, given back, and weights once for all workers."""
 
-import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +9,8 @@ import v2
 from engines import WAYS
 from onnx import TensorProto, helper, numpy_helper
 from polling import wait_until
-from server import BINARY, LIBRARY, Server
+from server import LIBRARY, Server
+from trial import Trial
 
 MIB = 1 << 20
 WIDTH, FLOAT_BYTES = 4096, 4
@@ -93,31 +92,12 @@ def test_a_run_that_needs_more_than_there_is_costs_only_itself(serve, exponent):
     assert server.stop() == 0
 
 
-class Trial:
-    """The process in which the server examines models, with ONNX Runtime alone."""
-
-    def __enter__(self):
-        command = [BINARY, "try-load", "--onnxruntime", LIBRARY.resolve()]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def examine(self, path, memory):
-        rules = {"agreement": "require", "patience": {"secs": 10, "nanos": 0}}
-        job = {"path": str(path), "engines": ["onnxruntime"], "rules": rules, "memory": memory}
-        print(json.dumps(job), file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
-
-
 def test_what_a_model_needs_to_run_is_bounded_like_everything_else(tmp_path):
     # The kernel's bound on a trial is 320 MiB further off.
     made = {"larger": expanded(100 * MIB), "smaller": expanded(40 * MIB)}
     for name, contents in made.items():
         (tmp_path / name).write_bytes(contents)
-    with Trial() as trial:
+    with Trial("onnxruntime", LIBRARY.resolve()) as trial:
         reports = {name: trial.examine(tmp_path / name, 256 * MIB) for name in made}
     assert reports["larger"]["is_out_of_memory"], reports
     assert not reports["smaller"]["is_out_of_memory"], reports
@@ -125,7 +105,7 @@ def test_what_a_model_needs_to_run_is_bounded_like_everything_else(tmp_path):
 
 def test_what_was_loaded_is_given_back(tmp_path):
     (tmp_path / "heavy").write_bytes(heavy(2048))
-    with Trial() as trial:
+    with Trial("onnxruntime", LIBRARY.resolve()) as trial:
         reports = [trial.examine(tmp_path / "heavy", 1024 * MIB) for _ in range(24)]
         assert all(not report["is_spent"] for report in reports), reports
         peaks = [report["peak_bytes"] for report in reports]

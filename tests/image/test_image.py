@@ -45,7 +45,7 @@ def test_image_carries_its_commit_and_a_numeric_user(daemon, image):
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["/usr/local/bin/onnxd"]
     assert config["Cmd"] == ["serve"]
-    assert list(config["ExposedPorts"]) == ["8000/tcp"]
+    assert sorted(config["ExposedPorts"]) == ["8000/tcp", "8001/tcp"]
 
 
 def test_image_adds_the_binary_and_the_served_models_and_stays_small(daemon, image, capsys):

@@ -1,8 +1,11 @@
 //! `server.admin_address`: what is served there, and what then is not served to the public.
 
+use onnxd::grpc::inference::{RepositoryModelLoadRequest, RepositoryModelLoadResponse};
 use serde_json::json;
+use tonic::Code;
 
 use crate::support::client::Request;
+use crate::support::grpc::{Client, check_refused};
 use crate::support::server::{Setup, TestServer};
 
 fn two_doors() -> TestServer {
@@ -76,4 +79,20 @@ fn it_ends_with_the_server() {
     server.wait_until_ended();
     let admin = server.admin.expect("the server has an admin address");
     assert!(std::net::TcpStream::connect(admin).is_err());
+}
+
+/// gRPC has one port, which is the public's.
+#[test]
+fn models_are_then_not_controlled_over_grpc() {
+    let server = two_doors();
+    let client = Client::of(&server);
+    let request = RepositoryModelLoadRequest {
+        model_name: "m".to_owned(),
+        ..RepositoryModelLoadRequest::default()
+    };
+    check_refused(
+        client.ask::<_, RepositoryModelLoadResponse>("RepositoryModelLoad", request),
+        Code::PermissionDenied,
+        "models are loaded and unloaded over HTTP on server.admin_address, and nowhere else",
+    );
 }

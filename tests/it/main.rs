@@ -6,6 +6,8 @@ mod binary;
 mod clouds;
 mod codec;
 mod commands;
+mod compression;
+mod connections;
 mod drain;
 mod elements;
 mod engines;

@@ -55,7 +55,10 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_batch_rows histogram le,model,version
         onnxd_build_info gauge commit,rustc,version
         onnxd_compute_duration_seconds histogram le,model,version
+        onnxd_connections gauge
+        onnxd_connections_closed_total counter limit
         onnxd_cpu_usage_ratio gauge
+        onnxd_grpc_requests_in_flight gauge
         onnxd_http_request_duration_seconds histogram le,method,route,status
         onnxd_http_requests_in_flight gauge
         onnxd_http_requests_total counter method,route,status

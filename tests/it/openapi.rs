@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::client::Request;
 use crate::support::samples::samples;
-use crate::support::server::{TestServer, bundled};
+use crate::support::server::{Setup, TestServer, bundled};
 
 fn document(server: &TestServer) -> Value {
     server.get("/openapi.json").ok()
@@ -153,6 +153,40 @@ fn a_models_types_are_its_own() {
 }
 
 #[test]
+fn the_limits_of_numbers_are_exact() {
+    let document = document(samples());
+    let schemas = &document["components"]["schemas"];
+    let send = |dtype: &str, number: String| {
+        let path = format!("/predict/{}", dtype.to_lowercase());
+        let body = format!("{{\"inputs\": {{\"x\": [{number}]}}}}");
+        samples().post(&path, body).status
+    };
+    for dtype in ["FP16", "BF16", "FP32", "FP64"] {
+        for (limit, sign) in [("minimum", -1.0), ("maximum", 1.0)] {
+            let limit = schemas[dtype]["anyOf"][0][limit].as_f64().expect(dtype);
+            assert_eq!(send(dtype, format!("{limit:e}")), 200, "{dtype}");
+            let beyond = match dtype {
+                "FP64" => format!("{sign}e309"),
+                // Some machines round by way of FP32, others do not.
+                "FP16" => format!("{}", sign * 65520.0),
+                _ => format!("{:e}", (limit * sign).next_up() * sign),
+            };
+            assert_eq!(send(dtype, beyond), 400, "{dtype}");
+        }
+    }
+    for dtype in [
+        "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    ] {
+        for (limit, step) in [("minimum", -1), ("maximum", 1)] {
+            let limit = schemas[dtype][limit].to_string();
+            let beyond = limit.parse::<i128>().expect(dtype) + step;
+            assert_eq!(send(dtype, limit), 200, "{dtype}");
+            assert_eq!(send(dtype, beyond.to_string()), 400, "{dtype}");
+        }
+    }
+}
+
+#[test]
 fn pages_bring_all_they_need_and_may_load_nothing_else() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
@@ -180,4 +214,15 @@ fn pages_bring_all_they_need_and_may_load_nothing_else() {
         let text = answer.text().replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("://"), "{path} names another host");
     }
+}
+
+#[test]
+fn a_large_example_is_left_out() {
+    let image = serde_json::json!({ "inputs": [["x", "FP32", [null, 3, 224, 224]]] });
+    let server = Setup::scripted(image).start();
+    let document = document(&server);
+    let media =
+        &document["paths"]["/predict/m"]["post"]["requestBody"]["content"]["application/json"];
+    assert!(media["schema"].is_object());
+    assert_eq!(media.get("examples"), None);
 }

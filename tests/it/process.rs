@@ -1,9 +1,11 @@
 //! The server as a process: it serves what it is told to, and signals end it as an orchestrator expects.
 
+use onnxd::grpc::inference::ModelInferResponse;
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::client::{Connection, Request};
+use crate::support::grpc;
 use crate::support::process::{Daemon, Onnxd};
 use crate::support::{eventually, in_repository};
 
@@ -162,5 +164,51 @@ fn every_request_is_one_line_of_the_log() {
     assert_eq!(
         line["reason"],
         "expected exactly one of 'instances' and 'inputs'"
+    );
+}
+
+#[test]
+fn every_call_is_one_line_of_the_log() {
+    let daemon = onnxd(&[]).serve();
+    wait_until_ready(&daemon);
+    let client = grpc::Client::try_open(daemon.grpc_address).expect("the server accepts");
+    let call = |model: &str| {
+        let mut request = grpc::raw_request("FP32", 0, vec![0; 16]);
+        request.model_name = model.to_owned();
+        request.inputs[0].name = "features".to_owned();
+        request.inputs[0].shape = vec![1, 4];
+        let mut request = tonic::Request::new(request);
+        let id = model.parse().expect("it is text");
+        request.metadata_mut().insert("x-request-id", id);
+        let answer = client.call::<_, ModelInferResponse>(&grpc::method("ModelInfer"), request);
+        answer.is_ok()
+    };
+    let path = "/inference.GRPCInferenceService/ModelInfer";
+    assert!(call("iris"));
+    let line = daemon.wait_for_line("request");
+    let fields = ["request_id", "path", "code", "model", "version", "rows"];
+    assert_eq!(
+        fields.map(|name| line[name].clone()),
+        [
+            json!("iris"),
+            json!(path),
+            json!("OK"),
+            json!("iris"),
+            json!("2"),
+            json!(1)
+        ]
+    );
+    assert!(!call("none"));
+    let line = daemon.wait_for_line("request");
+    let fields = ["request_id", "level", "code", "reason"];
+    let reason = "unknown model 'none'; the models are 'digits', 'iris', 'wine'";
+    assert_eq!(
+        fields.map(|name| line[name].clone()),
+        [
+            json!("none"),
+            json!("INFO"),
+            json!("NOT_FOUND"),
+            json!(reason)
+        ]
     );
 }

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod engine;
 pub mod grpc;
+pub mod http2;
 pub mod onnx;
 pub mod planted;
 pub mod process;

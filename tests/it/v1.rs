@@ -190,11 +190,13 @@ fn what_is_not_there_is_told() {
 #[test]
 fn the_methods_of_a_path_depend_on_its_verb() {
     for (method, path, allowed) in [
-        ("POST", "/v1/models/iris", "GET, HEAD"),
-        ("POST", "/v1/models/iris/versions/2", "GET, HEAD"),
+        ("POST", "/v1/models/iris", "GET,HEAD"),
+        ("POST", "/v1/models/iris/versions/2", "GET,HEAD"),
         ("GET", "/v1/models/iris:predict", "POST"),
         ("GET", "/v1/models/iris/versions/2:predict", "POST"),
         ("GET", "/v1/models/iris/labels/stable:predict", "POST"),
+        ("DELETE", "/v1/models/iris", "GET,HEAD"),
+        ("DELETE", "/v1/models/iris:predict", "POST"),
     ] {
         let answer = bundled().ask(&Request::new(method, path));
         assert_eq!(answer.status, 405, "{method} {path}");

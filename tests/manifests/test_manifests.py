@@ -178,13 +178,15 @@ def test_grace_period_covers_the_drain_and_the_longest_request():
     assert manifests.pod()["terminationGracePeriodSeconds"] >= needed
 
 
-def test_configured_port_is_the_container_port_and_the_scraped_one():
-    port = manifests.configuration()["server"]["port"]
+def test_configured_ports_are_the_container_ports_and_the_first_is_scraped():
+    server = manifests.configuration()["server"]
     annotations = manifests.pod_template()["metadata"]["annotations"]
-    [exposed] = manifests.container()["ports"]
-    assert exposed == {"name": "http", "containerPort": port, "protocol": "TCP"}
+    assert manifests.container()["ports"] == [
+        {"name": "http", "containerPort": server["port"], "protocol": "TCP"},
+        {"name": "grpc", "containerPort": server["grpc_port"], "protocol": "TCP"},
+    ]
     assert annotations["prometheus.io/scrape"] == "true"
-    assert annotations["prometheus.io/port"] == str(port)
+    assert annotations["prometheus.io/port"] == str(server["port"])
     assert annotations["prometheus.io/path"] == "/metrics"
 
 
@@ -199,13 +201,16 @@ def test_log_is_json():
 # The other objects.
 
 
-def test_service_sends_port_80_to_the_container_port():
+def test_service_sends_port_80_and_8001_to_the_container_ports():
     spec = manifests.named("Service")["spec"]
-    [port] = spec["ports"]
     assert spec["type"] == "LoadBalancer"
     assert spec["selector"] == LABEL
-    assert (port["port"], port["protocol"]) == (80, "TCP")
-    assert port["targetPort"] in [exposed["name"] for exposed in manifests.container()["ports"]]
+    assert [(port["name"], port["port"], port["protocol"], port.get("appProtocol")) for port in spec["ports"]] == [
+        ("http", 80, "TCP", None),
+        ("grpc", 8001, "TCP", "kubernetes.io/h2c"),
+    ]
+    exposed = [port["name"] for port in manifests.container()["ports"]]
+    assert [port["targetPort"] for port in spec["ports"]] == exposed
 
 
 def test_ingress_leads_to_the_service():
@@ -258,10 +263,10 @@ def test_drain_takes_one_pod_at_a_time_and_is_not_blocked_by_a_sick_one():
     }
 
 
-def test_network_policy_opens_the_http_port_and_lets_only_name_lookups_out():
+def test_network_policy_opens_the_servers_ports_and_lets_only_name_lookups_out():
     spec = manifests.named("NetworkPolicy")["spec"]
     assert spec["podSelector"] == {"matchLabels": LABEL}
     assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert spec["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    assert spec["ingress"] == [{"ports": [{"port": name, "protocol": "TCP"} for name in ("http", "grpc")]}]
     [egress] = spec["egress"]
     assert {(port["port"], port["protocol"]) for port in egress["ports"]} == {(53, "UDP"), (53, "TCP")}

@@ -1,6 +1,7 @@
 //! What one connection is doing, and until when it may go on like that.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -11,22 +12,27 @@ use crate::config::ConnectionLimits;
 /// What the times here count from, since atomics hold no [`Instant`].
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A moment, in milliseconds since [`EPOCH`].
-pub type Millis = u64;
+/// A moment, in microseconds since [`EPOCH`].
+pub type Micros = u64;
 
 /// Now.
-pub fn now() -> Millis {
-    EPOCH.elapsed().as_millis() as Millis
+pub fn now() -> Micros {
+    EPOCH.elapsed().as_micros() as Micros
 }
 
 /// The same moment for timers.
-pub fn instant(at: Millis) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(*EPOCH + Duration::from_millis(at))
+pub fn instant(at: Micros) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(*EPOCH + Duration::from_micros(at))
 }
+
+/// For so long after it was opened, or after its last answer, a connection's next request may be on its way.
+const ON_ITS_WAY: Micros = 200_000;
 
 /// Why a connection is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
+    /// There was no request for long.
+    Idle,
     /// Others need its place.
     Room,
     /// The server is closing.
@@ -34,12 +40,21 @@ pub enum Farewell {
 }
 
 impl Farewell {
-    /// How long a connection without a request may still take. A request may be on its way when the server closes;
-    /// who makes room has been silent for long.
+    /// The limit that it is asked for.
+    pub fn limit(self) -> Limit {
+        match self {
+            Farewell::Idle => Limit::Idle,
+            Farewell::Room => Limit::Room,
+            Farewell::Closing => Limit::Closing,
+        }
+    }
+
+    /// How long a connection without a request may still take, for one that is on its way; whoever waits for room has
+    /// less patience.
     fn grace(self) -> Duration {
         match self {
             Farewell::Room => Duration::from_millis(50),
-            Farewell::Closing => Duration::from_millis(500),
+            Farewell::Idle | Farewell::Closing => Duration::from_millis(500),
         }
     }
 }
@@ -53,8 +68,26 @@ pub enum Limit {
     Idle,
     /// The client does not take its answer.
     Answer,
-    /// It was asked to leave.
-    Farewell(Farewell),
+    /// Others needed its place.
+    Room,
+    /// The server closed.
+    Closing,
+}
+
+impl Limit {
+    /// Those that a server at work closes connections for.
+    pub const COUNTED: [Limit; 4] = [Limit::Head, Limit::Idle, Limit::Answer, Limit::Room];
+
+    /// What the metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Limit::Head => "header_timeout",
+            Limit::Idle => "idle_timeout",
+            Limit::Answer => "answer_timeout",
+            Limit::Room => "max_connections",
+            Limit::Closing => "closing",
+        }
+    }
 }
 
 /// Shared by the connection's stream, its requests, and whoever looks for a place for another connection.
@@ -67,6 +100,9 @@ pub struct Activity {
     head_begun: AtomicBool,
     /// When the stream refused bytes that it has not taken since; 0 if there are none.
     stuck_since: AtomicU64,
+    /// Answers of which a part was handed over and the client has yet to make room for the rest.
+    half_given: AtomicUsize,
+    given_at: AtomicU64,
     farewell: AtomicU8,
     asked_at: AtomicU64,
     asked: Notify,
@@ -79,6 +115,8 @@ impl Default for Activity {
             since: AtomicU64::new(now()),
             head_begun: AtomicBool::new(false),
             stuck_since: AtomicU64::new(0),
+            half_given: AtomicUsize::new(0),
+            given_at: AtomicU64::new(0),
             farewell: AtomicU8::new(0),
             asked_at: AtomicU64::new(0),
             asked: Notify::new(),
@@ -93,7 +131,25 @@ pub struct InFlight(Arc<Activity>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.since.store(now(), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        // Whoever sees the request gone sees since when.
+        self.0.in_flight.fetch_sub(1, Release);
+    }
+}
+
+/// An answer of which a part was handed over, for as long as it lives.
+#[derive(Debug)]
+pub struct HalfGiven(Arc<Activity>);
+
+impl HalfGiven {
+    /// Another part was handed over.
+    pub fn another(&self) {
+        self.0.given_at.store(now(), Relaxed);
+    }
+}
+
+impl Drop for HalfGiven {
+    fn drop(&mut self) {
+        self.0.half_given.fetch_sub(1, Relaxed);
     }
 }
 
@@ -105,9 +161,16 @@ impl Activity {
         InFlight(self.clone())
     }
 
+    /// The first part of an answer was handed over.
+    pub fn half_given(self: &Arc<Activity>) -> HalfGiven {
+        self.given_at.store(now(), Relaxed);
+        self.half_given.fetch_add(1, Relaxed);
+        HalfGiven(self.clone())
+    }
+
     /// Bytes came that can only be those of a head if no request is in flight.
     pub fn head_came(&self) {
-        if self.in_flight.load(Relaxed) == 0 && !self.head_begun.swap(true, Relaxed) {
+        if self.in_flight.load(Acquire) == 0 && !self.head_begun.swap(true, Relaxed) {
             self.since.store(now(), Relaxed);
         }
     }
@@ -127,12 +190,14 @@ impl Activity {
         }
     }
 
-    /// Since when there has been no request, unless there is one or it is about to leave.
-    pub fn idle_since(&self) -> Option<Millis> {
-        let is_idle = self.in_flight.load(Relaxed) == 0
+    /// Since when there has been no request, if that is long enough for none to be on its way, and the connection is
+    /// not about to leave anyway.
+    pub fn idle_since(&self) -> Option<Micros> {
+        let is_free = self.in_flight.load(Acquire) == 0
             && self.stuck_since.load(Relaxed) == 0
             && self.farewell().is_none();
-        is_idle.then(|| self.since.load(Relaxed))
+        let since = self.since.load(Relaxed);
+        (is_free && since + ON_ITS_WAY <= now()).then_some(since)
     }
 
     /// Asks the connection to leave, which [`Activity::asked`] tells it.
@@ -140,10 +205,11 @@ impl Activity {
         self.asked_at.store(now(), Relaxed);
         self.farewell.store(
             match farewell {
-                Farewell::Room => 1,
-                Farewell::Closing => 2,
+                Farewell::Idle => 1,
+                Farewell::Room => 2,
+                Farewell::Closing => 3,
             },
-            Relaxed,
+            Release,
         );
         self.asked.notify_one();
     }
@@ -153,30 +219,36 @@ impl Activity {
         self.asked.notified().await;
     }
 
-    fn farewell(&self) -> Option<Farewell> {
-        match self.farewell.load(Relaxed) {
+    /// Why it was asked to leave, if it was.
+    pub fn farewell(&self) -> Option<Farewell> {
+        match self.farewell.load(Acquire) {
             0 => None,
-            1 => Some(Farewell::Room),
+            1 => Some(Farewell::Idle),
+            2 => Some(Farewell::Room),
             _ => Some(Farewell::Closing),
         }
     }
 
-    /// When what goes on now must be over, and which limit that is; `None` while a request is in flight.
-    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Millis, Limit)> {
-        let after = |since: Millis, time: Duration, limit| {
-            Some((since.saturating_add(time.as_millis() as Millis), limit))
+    /// When what goes on now must be over, and which limit that is; `None` while a request is worked on.
+    pub fn due(&self, limits: &ConnectionLimits) -> Option<(Micros, Limit)> {
+        let after = |since: Micros, time: Duration, limit| {
+            Some((since.saturating_add(time.as_micros() as Micros), limit))
         };
         let stuck_since = self.stuck_since.load(Relaxed);
         if stuck_since != 0 {
             return after(stuck_since, limits.body_timeout, Limit::Answer);
         }
-        if self.in_flight.load(Relaxed) > 0 {
+        if self.half_given.load(Relaxed) > 0 {
+            let given_at = self.given_at.load(Relaxed);
+            return after(given_at, limits.body_timeout, Limit::Answer);
+        }
+        if self.in_flight.load(Acquire) > 0 {
             return None;
         }
         let since = self.since.load(Relaxed);
         if let Some(farewell) = self.farewell() {
             let since = since.max(self.asked_at.load(Relaxed));
-            return after(since, farewell.grace(), Limit::Farewell(farewell));
+            return after(since, farewell.grace(), farewell.limit());
         }
         match self.head_begun.load(Relaxed) {
             true => after(since, limits.header_timeout, Limit::Head),

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::activity::{Activity, Limit, instant, now};
+use super::activity::{Activity, Farewell, Limit, instant, now};
 use super::service::Routes;
 use super::stream::{Protocol, Stream};
 use crate::config::ConnectionLimits;
@@ -23,13 +23,13 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How often an HTTP/2 client is asked whether it is still there: its streams may be silent for as long as they like.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves what comes over a connection that was just accepted.
+/// Serves what comes over a connection that was just accepted; tells the limit that it was closed at, if there was one.
 pub async fn converse(
     stream: TcpStream,
     router: Router,
     activity: &Arc<Activity>,
     limits: &ConnectionLimits,
-) {
+) -> Option<Limit> {
     // Answers are written whole; waiting to fill a packet would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(reason = error.to_string(), "cannot set TCP_NODELAY");
@@ -37,13 +37,24 @@ pub async fn converse(
     // The one place where TLS will wrap the stream; what follows takes any.
     let mut stream = Stream::new(stream, activity.clone());
     let watch = pin!(Watch::new(activity, limits));
-    match serve(&mut stream, router, activity, watch).await {
-        Ok(()) => linger(stream).await,
-        Err(Ended::Limit(limit)) => {
-            tracing::debug!(limit = format!("{limit:?}"), "connection closed")
+    let limit = match serve(&mut stream, router, activity, watch).await {
+        Err(Ended::Limit(limit)) => Some(limit),
+        Err(Ended::Error(reason)) => {
+            tracing::debug!(reason, "connection ended early");
+            None
         }
-        Err(Ended::Error(reason)) => tracing::debug!(reason, "connection ended early"),
+        Ok(()) => match activity.farewell() {
+            Some(farewell) => Some(farewell.limit()),
+            None => {
+                linger(stream).await;
+                None
+            }
+        },
+    };
+    if let Some(limit) = limit {
+        tracing::debug!(limit = limit.label(), "connection closed");
     }
+    limit
 }
 
 /// Why a connection ended before its time.
@@ -64,7 +75,6 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     activity: &Arc<Activity>,
     mut watch: Pin<&mut Watch<'_>>,
 ) -> Result<(), Ended> {
-    // A request may be waiting unread: hyper would close a connection that has read nothing as soon as it is asked to.
     let protocol = watch.as_mut().over(pin!(stream.protocol()), |_| {}).await?;
     let routes = Routes {
         router,
@@ -103,7 +113,7 @@ struct Watch<'a> {
     activity: &'a Activity,
     limits: &'a ConnectionLimits,
     asked: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
-    has_left: bool,
+    is_listening: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -113,7 +123,7 @@ impl<'a> Watch<'a> {
             activity,
             limits,
             asked: Box::pin(activity.asked()),
-            has_left: false,
+            is_listening: false,
             timer: Box::pin(tokio::time::sleep(limits.idle_timeout)),
         }
     }
@@ -124,24 +134,39 @@ impl<'a> Watch<'a> {
         mut work: Pin<&mut W>,
         leave: impl Fn(Pin<&mut W>),
     ) -> Result<W::Output, Ended> {
-        if self.has_left {
-            leave(work.as_mut());
-        }
+        let mut has_left = false;
         poll_fn(|cx| {
-            if !self.has_left && self.asked.as_mut().poll(cx).is_ready() {
-                self.has_left = true;
-                leave(work.as_mut());
+            loop {
+                // First of all, since hyper closes a connection that is to leave before it has read anything, and a
+                // request may be waiting.
+                if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(done));
+                }
+                if !has_left && self.is_asked(cx) {
+                    has_left = true;
+                    leave(work.as_mut());
+                    continue;
+                }
+                match ready!(self.poll_limit(cx)) {
+                    Limit::Idle if !has_left => self.activity.ask_to_leave(Farewell::Idle),
+                    limit => return Poll::Ready(Err(Ended::Limit(limit))),
+                }
             }
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            self.poll_limit(cx).map(|limit| Err(Ended::Limit(limit)))
         })
         .await
     }
 
+    fn is_asked(&mut self, cx: &mut Context<'_>) -> bool {
+        // It is told where to knock once: the waker of a task stays the same.
+        if !self.is_listening {
+            self.is_listening = true;
+            return self.asked.as_mut().poll(cx).is_ready();
+        }
+        self.activity.farewell().is_some()
+    }
+
     /// The timer is only ever brought forward, and put off when it fires: most requests do not touch it.
-    fn poll_limit(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Limit> {
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
         loop {
             let due = self.activity.due(self.limits);
             if let Some((at, _)) = due

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response, Version};
+use axum::http::{Request, Response, Version, header};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use tower::ServiceExt;
 
-use super::activity::{Activity, InFlight};
+use super::activity::{Activity, HalfGiven, InFlight};
 
 /// The routes, and the connection that they are called for.
 #[derive(Clone)]
@@ -28,37 +28,30 @@ impl Service<Request<Incoming>> for Routes {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
-        let is_http2 = request.version() == Version::HTTP_2;
+        let version = request.version();
+        let activity = (version == Version::HTTP_2).then(|| self.activity.clone());
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {
-            let response = answer.await?;
-            Ok(response.map(|body| Answer {
+            let (head, body) = answer.await?.into_parts();
+            let is_grpc = head
+                .headers
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+            let answer = Answer {
                 body,
-                rest: Bytes::new(),
-                is_http2,
                 _in_flight: in_flight,
-            }))
+                http2: activity.map(|activity| Pieces::new(activity, is_grpc)),
+            };
+            Ok(Response::from_parts(head, answer))
         })
     }
 }
 
-/// HTTP/2 keeps a frame that it was given until the client has room for it, so frames are given in pieces: a request
-/// is over when the last piece is.
-const PIECE_BYTES: usize = 64 << 10;
-
 /// An answer's body.
 pub struct Answer {
     body: Body,
-    rest: Bytes,
-    is_http2: bool,
     _in_flight: InFlight,
-}
-
-impl Answer {
-    fn piece(&mut self) -> Frame<Bytes> {
-        let length = self.rest.len().min(PIECE_BYTES);
-        Frame::data(self.rest.split_to(length))
-    }
+    http2: Option<Pieces>,
 }
 
 impl HttpBody for Answer {
@@ -69,28 +62,66 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Some(Ok(self.piece())));
-        }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match frame {
-            Some(Ok(frame)) if self.is_http2 && frame.data_ref().is_some_and(is_large) => {
-                self.rest = frame.into_data().unwrap_or_default();
-                Poll::Ready(Some(Ok(self.piece())))
+        let Answer { body, http2, .. } = &mut *self;
+        let Some(pieces) = http2 else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        if pieces.rest.is_empty() {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => pieces.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
             }
-            frame => Poll::Ready(frame),
         }
+        Poll::Ready(Some(Ok(Frame::data(pieces.next(body.is_end_stream())))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        let is_given = |pieces: &Pieces| pieces.rest.is_empty();
+        self.http2.as_ref().is_none_or(is_given) && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.http2 {
+            Some(pieces) if !pieces.rest.is_empty() => SizeHint::default(),
+            _ => self.body.size_hint(),
+        }
     }
 }
 
-fn is_large(data: &Bytes) -> bool {
-    data.len() > PIECE_BYTES
+/// The largest piece.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// HTTP/2 takes a frame of any size and keeps it until the client makes room for it. So that a request is over when
+/// its answer is, frames are given in pieces, the next one when there is room for it.
+struct Pieces {
+    activity: Arc<Activity>,
+    /// Streams of gRPC may be silent for as long as they like between two frames.
+    may_pause: bool,
+    rest: Bytes,
+    half_given: Option<HalfGiven>,
+}
+
+impl Pieces {
+    fn new(activity: Arc<Activity>, may_pause: bool) -> Pieces {
+        Pieces {
+            activity,
+            may_pause,
+            rest: Bytes::new(),
+            half_given: None,
+        }
+    }
+
+    fn next(&mut self, is_last_frame: bool) -> Bytes {
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+        let is_done = self.rest.is_empty() && (self.may_pause || is_last_frame);
+        match &self.half_given {
+            _ if is_done => self.half_given = None,
+            Some(half_given) => half_given.another(),
+            None => self.half_given = Some(self.activity.half_given()),
+        }
+        piece
+    }
 }

@@ -11,7 +11,7 @@ use crate::oip::response::write_nested;
 use crate::serving::deployment::Deployment;
 use crate::tensor::sample::Sample;
 use crate::tensor::shape::Dims;
-use crate::tensor::signature::{Signature, TensorSpec};
+use crate::tensor::signature::{Dim, Signature, TensorSpec};
 use crate::tensor::value::NamedTensor;
 
 /// Larger examples are left to `onnxd inspect --example`: a document is read by people too.
@@ -56,18 +56,15 @@ impl<'a> Model<'a> {
     pub fn new(deployment: &'a Deployment) -> Self {
         let signature = deployment.signature();
         let sample = deployment.model().sample().unwrap_or(Sample::ZEROS);
-        let inputs = Sample { seed: 0, ..sample }.tensors(signature).ok();
-        let elements = |inputs: &Vec<NamedTensor>| {
-            inputs
-                .iter()
-                .map(|input| input.tensor.shape().elements())
-                .sum::<usize>()
-        };
+        let sample = Sample { seed: 0, ..sample };
+        let elements = signature.inputs.iter().map(|spec| elements(spec, sample));
+        // Known before it is made: a document must not cost the memory of the largest image.
+        let is_short = elements.fold(0, usize::saturating_add) <= MOST_EXAMPLE_ELEMENTS;
         Model {
             name: &deployment.facts.model,
             version: &deployment.facts.version,
             signature,
-            example: inputs.filter(|inputs| elements(inputs) <= MOST_EXAMPLE_ELEMENTS),
+            example: is_short.then(|| sample.tensors(signature).ok()).flatten(),
         }
     }
 
@@ -174,6 +171,16 @@ impl<'a> Model<'a> {
             Form::Rows => Some(json!({ "instances": rows(columns.collect())? })),
         }
     }
+}
+
+/// How many elements a sample of this input has, at the most.
+fn elements(spec: &TensorSpec, sample: Sample) -> usize {
+    let dims = spec.dims.as_deref().unwrap_or_default().iter();
+    let lengths = dims.map(|dim| match dim {
+        Dim::Fixed(length) => *length,
+        Dim::Dynamic(_) => sample.free.max(sample.rows),
+    });
+    lengths.fold(1, usize::saturating_mul)
 }
 
 /// A tensor as nested lists.

@@ -61,6 +61,21 @@ fn the_limit_is_that_of_http_bodies() {
     }
 }
 
+/// Such a message takes two bytes a field to send, and a hundred to hold.
+#[test]
+fn a_message_of_empty_fields_is_refused_before_it_is_read() {
+    let server = bytes().start();
+    let mut request = zeros(1);
+    request.inputs = vec![Default::default(); 1 << 20];
+    for client in [Client::of(&server), Client::of(&server).compressing(Gzip)] {
+        check_refused(
+            client.infer(request.clone()),
+            Code::ResourceExhausted,
+            "a message has more than 16384 fields; many elements come in raw_input_contents",
+        );
+    }
+}
+
 #[test]
 fn an_answer_is_compressed_as_its_request_was() {
     let server = bytes().start();

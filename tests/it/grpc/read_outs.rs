@@ -202,6 +202,38 @@ fn the_index_tells_every_version_and_its_state() {
 }
 
 #[test]
+fn models_are_loaded_and_unloaded_by_order() {
+    let server = Setup::scripted(json!({ "inputs": [["x", "INT64", [null]]] }))
+        .with("repository.mode", "explicit")
+        .start_loaded();
+    let client = Client::of(&server);
+    let infer = || client.infer(numbers(&[7])).map_err(|status| status.code());
+    let model_name = || "m".to_owned();
+    let load = || {
+        client.ask::<_, RepositoryModelLoadResponse>(
+            "RepositoryModelLoad",
+            RepositoryModelLoadRequest {
+                model_name: model_name(),
+                ..RepositoryModelLoadRequest::default()
+            },
+        )
+    };
+    load().expect("it loads");
+    infer().expect("it is served");
+    let unload = client.ask::<_, RepositoryModelUnloadResponse>(
+        "RepositoryModelUnload",
+        RepositoryModelUnloadRequest {
+            model_name: model_name(),
+            ..RepositoryModelUnloadRequest::default()
+        },
+    );
+    unload.expect("it is unloaded");
+    infer().expect_err("it is not served");
+    load().expect("it loads again");
+    infer().expect("it is served again");
+}
+
+#[test]
 fn models_are_not_loaded_or_unloaded_unless_that_is_allowed() {
     let client = Client::of(bundled());
     let load = client.ask::<_, RepositoryModelLoadResponse>(

@@ -43,6 +43,11 @@ impl Request {
         self
     }
 
+    /// The request for a client that writes it in its own way.
+    pub fn parts(&self) -> (&str, &str, &[(String, String)], &[u8]) {
+        (&self.method, &self.path, &self.headers, &self.body)
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let Request {
             method,
@@ -72,6 +77,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What another client received.
+    pub fn received(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Answer {
+        Answer {
+            status,
+            body,
+            headers,
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(header, _)| header == name);
         let (_, value) = found.next()?;
@@ -164,6 +178,11 @@ impl Connection {
             .expect("the server reads");
     }
 
+    /// Writes bytes as long as the server lets it.
+    pub fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
     /// Waits for the next answer.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
@@ -186,19 +205,35 @@ impl Connection {
             body: Vec::new(),
             headers,
         };
+        if self.answers_head {
+            return answer;
+        }
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while self.chunk(&mut answer.body) > 0 {}
+            return answer;
+        }
         let length = answer
             .header("content-length")
             .expect("every answer has a length")
             .parse();
-        if !self.answers_head {
-            answer
-                .body
-                .resize(length.expect("the length is a number"), 0);
-            self.reader
-                .read_exact(&mut answer.body)
-                .expect("the whole body comes");
-        }
+        self.bytes(length.expect("the length is a number"), &mut answer.body);
         answer
+    }
+
+    /// Reads a chunk with the empty line behind it, and tells its length.
+    fn chunk(&mut self, body: &mut Vec<u8>) -> usize {
+        let length = usize::from_str_radix(&self.line(), 16).expect("the length is a number");
+        self.bytes(length, body);
+        assert_eq!(self.line(), "", "a chunk ends");
+        length
+    }
+
+    fn bytes(&mut self, length: usize, body: &mut Vec<u8>) {
+        let begun = body.len();
+        body.resize(begun + length, 0);
+        self.reader
+            .read_exact(&mut body[begun..])
+            .expect("the whole body comes");
     }
 
     /// Gives up on the next answer after so long, where that is what a test is about.
@@ -214,6 +249,16 @@ impl Connection {
             Ok(bytes) => bytes.is_empty(),
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
+    }
+
+    /// Whether there is anything to read within the time that was set.
+    pub fn has_more(&mut self) -> bool {
+        self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty())
+    }
+
+    /// How many bytes there are until the server closes the connection.
+    pub fn bytes_to_end(&mut self) -> u64 {
+        std::io::copy(&mut self.reader, &mut std::io::sink()).expect("the server closes")
     }
 
     #[track_caller]

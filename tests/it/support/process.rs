@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,9 +52,25 @@ impl Onnxd {
         self
     }
 
+    /// Runs it under a limit, such as `-n 100` for open files.
+    pub fn under_limit(mut self, limit: &str) -> Onnxd {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .current_dir(self.folder.path())
+            .env_clear();
+        self.command = command;
+        self
+    }
+
     /// Puts a file into the working folder.
     pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Onnxd {
-        std::fs::write(self.folder.path().join(name), contents).expect("a temporary file");
+        let path = self.folder.path().join(name);
+        let parent = path.parent().expect("a file has a folder");
+        std::fs::create_dir_all(parent).expect("a temporary folder");
+        std::fs::write(path, contents).expect("a temporary file");
         self
     }
 
@@ -107,10 +123,15 @@ impl Onnxd {
             child,
             lines,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            grpc_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         let listening = daemon.wait_for_line("listening");
-        let address = listening["address"].as_str().expect("it tells its address");
-        daemon.address = address.parse().expect("an address");
+        let address = |key: &str| {
+            let address = listening[key].as_str().expect("it tells its address");
+            address.parse().expect("an address")
+        };
+        daemon.address = address("address");
+        daemon.grpc_address = address("grpc_address");
         daemon
     }
 }
@@ -118,6 +139,7 @@ impl Onnxd {
 /// A server process; ended hard if a test leaves it.
 pub struct Daemon {
     pub address: SocketAddr,
+    pub grpc_address: SocketAddr,
     _folder: TempDir,
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -126,6 +148,48 @@ pub struct Daemon {
 impl Daemon {
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is ours");
+    }
+
+    /// Bytes of memory that are resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = format!("/proc/{}/statm", self.child.id());
+        let statm = std::fs::read_to_string(statm).expect("the process lives");
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        let pages: u64 = pages.expect("the second number is the resident pages");
+        pages * rustix::param::page_size() as u64
+    }
+
+    /// The most bytes of memory that were ever resident.
+    pub fn peak_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).expect("the process lives");
+        let peak = |line: &str| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        };
+        let kilobytes: Option<u64> = status.lines().find_map(peak);
+        kilobytes.expect("the kernel tells") << 10
+    }
+
+    /// How many file descriptors are open.
+    pub fn open_files(&self) -> u64 {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder)
+            .expect("the process lives")
+            .count() as u64
+    }
+
+    /// Lets the process open no file from this number on.
+    pub fn limit_open_files(&self, count: u64) {
+        let limit = Rlimit {
+            current: Some(count),
+            maximum: Some(count),
+        };
+        let set = prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit);
+        set.expect("the process is ours");
     }
 
     /// The next log line with this message.

@@ -1,0 +1,178 @@
+//! The addresses that the server listens on, and what is served at each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use crate::config::{Limits, ServerConfig};
+use crate::error::{Error, Result};
+use crate::grpc;
+use crate::http::connections::Connections;
+use crate::http::route::Route;
+use crate::http::{self, App};
+use crate::service::Service;
+use crate::service::repository::Door;
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+
+/// Addresses that are listened on, and where nothing is answered yet.
+pub struct Listeners {
+    http: TcpListener,
+    grpc: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
+/// What all faces share.
+pub struct Core {
+    pub service: Service,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+    pub limits: Limits,
+}
+
+/// Everything that answers.
+pub struct Ports {
+    pub http: Port,
+    /// `None` where gRPC is off.
+    pub grpc: Option<Port>,
+    /// Health, metrics and control, where they have an address of their own.
+    pub admin: Option<Port>,
+    connections: Connections,
+    /// Apart, so that whoever fills the one does not shut the other.
+    admin_connections: Connections,
+}
+
+/// A listener, and what is served there.
+pub struct Port {
+    pub address: SocketAddr,
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Listeners {
+    /// Binds every address that the configuration names.
+    pub async fn bind(config: &ServerConfig) -> Result<Listeners> {
+        let http = SocketAddr::new(config.address, config.port);
+        let http = bind(http, "server.port").await?;
+        let grpc = match config.grpc_port {
+            Some(port) => {
+                let address = SocketAddr::new(config.address, port);
+                Some(bind(address, "server.grpc_port").await?)
+            }
+            None => None,
+        };
+        let admin = match config.admin_address {
+            Some(address) => Some(bind(address, "server.admin_address").await?),
+            None => None,
+        };
+        Ok(Listeners { http, grpc, admin })
+    }
+}
+
+impl Ports {
+    /// Puts the faces behind the addresses.
+    pub fn new(listeners: Listeners, core: &Core, config: &ServerConfig) -> Result<Ports> {
+        let Listeners { http, grpc, admin } = listeners;
+        let routes = http::routes(config);
+        let router = |door, routes| http::router(core.app(door, routes), config);
+        let at = |door| router(door, http::at_door(&routes, door));
+        let (http, admin) = match admin {
+            None => {
+                let all = routes.as_slice().into();
+                (Port::new(http, router(Door::Public, all))?, None)
+            }
+            Some(admin) => (
+                Port::new(http, at(Door::Public))?,
+                Some(Port::new(admin, at(Door::Admin))?),
+            ),
+        };
+        let grpc = match grpc {
+            Some(listener) => {
+                let router = grpc::router(core.grpc_app(config))?;
+                Some(Port::new(listener, router)?)
+            }
+            None => None,
+        };
+        let connections = || {
+            let (shutdown, metrics) = (core.shutdown.clone(), core.metrics.clone());
+            Connections::new(config.connections, shutdown, metrics)
+        };
+        Ok(Ports {
+            http,
+            grpc,
+            admin,
+            connections: connections(),
+            admin_connections: connections(),
+        })
+    }
+
+    /// Answers until the server closes and the last connection has ended.
+    pub async fn serve(self) {
+        let Ports {
+            http,
+            grpc,
+            admin,
+            connections,
+            admin_connections,
+        } = self;
+        tokio::join!(
+            http.serve(&connections),
+            serve(grpc, &connections),
+            serve(admin, &admin_connections),
+        );
+    }
+}
+
+async fn serve(port: Option<Port>, connections: &Connections) {
+    if let Some(port) = port {
+        port.serve(connections).await;
+    }
+}
+
+impl Port {
+    fn new(listener: TcpListener, router: Router) -> Result<Port> {
+        let unknown = |error| Error::internal("a port has no address").with_source(error);
+        let address = listener.local_addr().map_err(unknown)?;
+        Ok(Port {
+            address,
+            listener,
+            router,
+        })
+    }
+
+    async fn serve(self, connections: &Connections) {
+        connections.serve(self.listener, self.router).await;
+    }
+}
+
+impl Core {
+    fn app(&self, door: Door, routes: Arc<[Route]>) -> App {
+        App {
+            service: self.service.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+            limits: self.limits,
+            door,
+            routes,
+        }
+    }
+
+    fn grpc_app(&self, config: &ServerConfig) -> grpc::App {
+        grpc::App {
+            service: self.service.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+            limits: self.limits,
+            request_timeout: config.request_timeout,
+        }
+    }
+}
+
+async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let cannot = |error| {
+        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+    };
+    TcpListener::bind(wanted).await.map_err(cannot)
+}
