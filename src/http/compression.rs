@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::ready;
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, HeaderValue, Request, header};
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use tower::{ServiceExt, service_fn};
 use tower_http::CompressionLevel;
@@ -19,18 +19,44 @@ use super::paced::Fair;
 /// Python's `requests` always does.
 const LEAST_BYTES: u64 = 2 << 10;
 
-/// What a client takes: its `Accept-Encoding`.
-pub struct Accepted(Vec<HeaderValue>);
+/// What a client takes: its `Accept-Encoding`, as far as it is believed.
+pub struct Accepted {
+    named: Vec<HeaderValue>,
+    believed: Believed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Believed {
+    All,
+    GzipAndDeflate,
+    Nothing,
+}
+
+impl Believed {
+    /// Triton's asyncio client names all that its HTTP library reads, with a newer Python zstd as well, but turns that
+    /// reading off: by itself it reads gzip and deflate, in answers to inference and in no others.
+    fn at(path: &str) -> Believed {
+        match path.strip_prefix("/v2") {
+            Some(rest) if rest.ends_with("/infer") => Believed::GzipAndDeflate,
+            Some("") => Believed::Nothing,
+            Some(rest) if rest.starts_with('/') => Believed::Nothing,
+            _ => Believed::All,
+        }
+    }
+}
 
 impl Accepted {
-    pub fn of(headers: &HeaderMap) -> Accepted {
-        let accepted = headers.get_all(header::ACCEPT_ENCODING);
-        Accepted(accepted.iter().cloned().collect())
+    pub fn of<B>(request: &Request<B>) -> Accepted {
+        let named = request.headers().get_all(header::ACCEPT_ENCODING);
+        Accepted {
+            named: named.iter().cloned().collect(),
+            believed: Believed::at(request.uri().path()),
+        }
     }
 
     /// Compresses an answer if that is worth it.
     pub async fn compress(self, response: Response) -> Response {
-        match is_worth_it(&response) {
+        match self.believed != Believed::Nothing && is_worth_it(&response) {
             true => Box::pin(self.compressed(response)).await,
             false => response,
         }
@@ -40,15 +66,18 @@ impl Accepted {
     /// as the request for itself.
     async fn compressed(self, response: Response) -> Response {
         let mut request = Request::new(response);
-        for value in self.0 {
+        for value in self.named {
             request.headers_mut().append(header::ACCEPT_ENCODING, value);
         }
         let answer = service_fn(|request: Request<Response>| {
             ready(Ok::<_, Infallible>(request.into_body().map(Fair::new)))
         });
-        let compression = Compression::new(answer)
+        let mut compression = Compression::new(answer)
             .quality(CompressionLevel::Fastest)
             .compress_when(SizeAbove::new(0));
+        if self.believed == Believed::GzipAndDeflate {
+            compression = compression.no_zstd();
+        }
         match compression.oneshot(request).await {
             Ok(response) => response.map(Body::new),
             Err(never) => match never {},
@@ -56,10 +85,11 @@ impl Accepted {
     }
 }
 
-/// Tensors as raw bytes are not: floats hardly become smaller, and take far longer to compress than to send.
+/// Errors are not, nor would Triton's clients read them. Tensors as raw bytes are not: floats hardly become smaller, and take far longer to compress than to send.
 fn is_worth_it(response: &Response) -> bool {
     let is_small = |size| size < LEAST_BYTES;
-    !response.body().size_hint().exact().is_some_and(is_small)
+    response.status().is_success()
+        && !response.body().size_hint().exact().is_some_and(is_small)
         && DefaultPredicate::new()
             .and(NotForContentType::const_new("application/octet-stream"))
             .should_compress(response)
@@ -68,6 +98,19 @@ fn is_worth_it(response: &Response) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn below_v2_less_is_believed() {
+        for (path, believed) in [
+            ("/predict", Believed::All),
+            ("/v20", Believed::All),
+            ("/v2", Believed::Nothing),
+            ("/v2/models/stats", Believed::Nothing),
+            ("/v2/models/iris/infer", Believed::GzipAndDeflate),
+        ] {
+            assert!(Believed::at(path) == believed, "{path}");
+        }
+    }
 
     #[test]
     fn large_texts_are_worth_it() {

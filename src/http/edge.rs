@@ -20,7 +20,7 @@ use crate::telemetry::metrics::HttpRequest;
 /// Serves one request and completes its answer. What a face tells about an inference is in the response's extensions.
 pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let exchange = Exchange::begin(&app, &request);
-    let accepted = Accepted::of(request.headers());
+    let accepted = Accepted::of(&request);
     let response = tokio::select! {
         response = next.run(request) => response,
         // The drain is over: what is left gets an answer rather than a broken connection.

@@ -55,8 +55,9 @@ class Client:
         return plain(getattr(self, method)(*given))
 
     def close(self):
-        self._await(self.client.close()) if self.loop else self.client.close()
+        closing = self.client.close()
         if self.loop:
+            self._await(closing)
             self.loop.close()
 
 

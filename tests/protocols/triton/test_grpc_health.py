@@ -41,6 +41,23 @@ def test_what_is_unknown_can_be_watched_until_it_comes(health):
     watched.cancel()
 
 
+def test_model_that_is_unloaded_is_unknown_until_it_is_loaded(tmp_path):
+    server = Server(tmp_path, ONNXD_REPOSITORY__MODE="explicit", ONNXD_SERVER__DRAIN_DELAY_MS="0")
+    client = Client("grpc", server)
+    try:
+        client.load_model("iris")
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            watched = HealthStub(channel).Watch(HealthCheckRequest(service="iris"), timeout=30)
+            assert next(watched).status == SERVING
+            client.unload_model("iris")
+            assert next(watched).status == SERVICE_UNKNOWN
+            client.load_model("iris")
+            assert any(change.status == SERVING for change in watched)
+        client.close()
+    finally:
+        server.kill()
+
+
 def test_drain_is_told_while_requests_are_still_served(tmp_path):
     server = Server(tmp_path, ONNXD_SERVER__DRAIN_DELAY_MS="3000")
     client = Client("grpc", server)
