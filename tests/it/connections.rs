@@ -189,6 +189,55 @@ fn a_large_upload_that_is_refused_still_reads_why() {
     }
 }
 
+/// Requests that are answered without their body: a method and a path, and a header.
+const ANSWERED_BY_THEIR_HEAD: [(&str, &str, u16); 7] = [
+    ("POST /nowhere", "a: b", 404),
+    ("POST /predict/nobody", "a: b", 404),
+    ("POST /%ff", "a: b", 404),
+    ("POST /health", "a: b", 405),
+    ("POST /predict", "content-encoding: br", 415),
+    ("POST /predict", "x-request-timeout-ms: soon", 400),
+    (
+        "POST /v2/models/m/infer",
+        "inference-header-content-length: x",
+        400,
+    ),
+];
+
+#[test]
+fn a_connection_outlives_an_answer_that_comes_before_the_body() {
+    let server = echo().start();
+    let mut kept = Connection::open(server.address).expect("the server accepts");
+    for (line, header, status) in ANSWERED_BY_THEIR_HEAD {
+        let head =
+            format!("{line} HTTP/1.1\r\nhost: test\r\n{header}\r\ncontent-length: 5\r\n\r\n");
+        kept.write(head.as_bytes());
+        sleep(Duration::from_millis(5));
+        kept.write(b"12345");
+        assert_eq!(kept.answer().status, status, "{line} {header}");
+        kept.send(&predict(7));
+        assert_eq!(kept.answer().status, 200, "after {line} {header}");
+    }
+}
+
+#[test]
+fn an_answer_before_a_body_that_is_too_long_to_wait_for_says_that_the_connection_ends() {
+    let server = echo().start();
+    for header in [
+        "content-length: 1000000",
+        "content-length: 5\r\nexpect: 100-continue",
+    ] {
+        let mut cut = Connection::open(server.address).expect("the server accepts");
+        let head = format!("POST /nowhere HTTP/1.1\r\nhost: test\r\n{header}\r\n\r\n");
+        cut.write(head.as_bytes());
+        let answer = cut.answer();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (404, Some("close"))
+        );
+    }
+}
+
 #[test]
 fn those_without_a_request_for_the_longest_time_make_room() {
     let server = echo().with("server.max_connections", "3").start();

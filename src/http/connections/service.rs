@@ -13,6 +13,7 @@ use hyper::service::Service;
 use tower::ServiceExt;
 
 use super::activity::{Activity, HalfGiven, InFlight};
+use super::unread::lend;
 
 /// The routes, and the connection that they are called for.
 #[derive(Clone)]
@@ -30,9 +31,13 @@ impl Service<Request<Incoming>> for Routes {
         let in_flight = self.activity.begin();
         let version = request.version();
         let activity = (version == Version::HTTP_2).then(|| self.activity.clone());
+        let (request, lender) = lend(request);
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {
-            let (head, body) = answer.await?.into_parts();
+            let (mut head, body) = answer.await?.into_parts();
+            if let Some(lender) = lender {
+                lender.settle(&mut head).await;
+            }
             let is_grpc = head
                 .headers
                 .get(header::CONTENT_TYPE)
