@@ -60,7 +60,7 @@ pub struct Settings {
     /// HTTP port; 0 lets the system choose one
     #[arg(long)]
     port: Option<String>,
-    /// Reserved for gRPC: a port or `off`
+    /// gRPC port; 0 lets the system choose one, `off` serves no gRPC
     #[arg(long, value_name = "PORT")]
     grpc_port: Option<String>,
     /// Model repository: a folder of models, or one .onnx file

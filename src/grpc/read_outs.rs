@@ -87,8 +87,7 @@ impl From<ModelConfig> for inference::ModelConfig {
             output: outputs.into_iter().map(Into::into).collect(),
             instance_group: vec![instances],
             default_model_filename,
-            // What may be joined is joined, without a size that is preferred or a delay.
-            dynamic_batching: (max_batch_size > 0).then(Default::default),
+            dynamic_batching: None,
             parameters: parameters.collect(),
             backend: backend.to_owned(),
             model_transaction_policy: Some(Default::default()),

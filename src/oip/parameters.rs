@@ -92,7 +92,7 @@ impl Parameters for RequestParameters {
                     "parameter 'headers' is not supported; send them as the request's own headers",
                 ));
             }
-            _ => {}
+            _ => refuse_shared_memory(name)?,
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use self::fields::UnlessNull;
 pub use self::fields::{Text, TextField};
 use self::inputs::Inputs;
 use self::parameters::{Outputs, ParametersSeed};
@@ -245,8 +246,11 @@ impl<'de> Visitor<'de> for Body<'_> {
                     .replace(map.next_value_seed(Outputs(context))?)
                     .is_none(),
                 "id" => {
-                    let id = map.next_value_seed(TextField("'id'"))?;
-                    fields.id.replace(id.into_owned()).is_none()
+                    let id = map.next_value_seed(UnlessNull(TextField("'id'")))?;
+                    fields
+                        .id
+                        .replace(id.unwrap_or_default().into_owned())
+                        .is_none()
                 }
                 "parameters" => fields
                     .parameters

@@ -41,7 +41,8 @@ impl<'de> Visitor<'de> for Outputs<'_> {
     }
 }
 
-const OUTPUTS: &str = "'outputs' as a list of objects with a 'name'";
+const OUTPUTS: &str =
+    "'outputs' as a list of objects with a 'name', beside 'inputs' as a list of tensor objects";
 
 /// One of them.
 struct Output<'c>(&'c Context<'c>);

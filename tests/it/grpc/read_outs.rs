@@ -85,7 +85,7 @@ fn the_configuration_has_the_batch_dimension_apart() {
         (config.name.as_str(), config.platform.as_str()),
         ("iris", "onnx_onnxv1")
     );
-    assert!(config.max_batch_size > 0 && config.dynamic_batching.is_some());
+    assert!(config.max_batch_size > 0 && config.dynamic_batching.is_none());
     let input = &config.input[0];
     assert_eq!(
         (input.name.as_str(), input.data_type()),
