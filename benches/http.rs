@@ -66,6 +66,7 @@ fn config() -> Config {
     let flags = [
         ("server.address", "127.0.0.1"),
         ("server.port", "0"),
+        ("server.grpc_port", "off"),
         ("repository.path", "models"),
     ];
     let sources = Sources {

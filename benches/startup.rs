@@ -77,6 +77,7 @@ fn start(address: SocketAddr, settings: &[(&str, &str)]) -> Child {
             "--port",
             &address.port().to_string(),
         ])
+        .env("ONNXD_SERVER__GRPC_PORT", "off")
         .envs(settings.iter().copied())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -8,6 +8,7 @@ use super::inference::InferTensorContents;
 use super::inference::model_infer_request::InferInputTensor;
 use super::inference::model_infer_response::InferOutputTensor;
 use crate::error::{Error, Result};
+use crate::exchange::aside::cost;
 use crate::oip::parameters::{InputParameters, Parameters};
 use crate::tensor::dtype::DataType;
 use crate::tensor::raw::{Described, data_type};
@@ -51,12 +52,12 @@ pub fn inputs(
     inputs.collect()
 }
 
-/// About how many bytes a request's tensors have.
-pub fn bytes(inputs: &[InferInputTensor], raw: &[Bytes]) -> usize {
+/// What it costs to read a request's tensors, as [`cost`] counts.
+pub fn cost_of_reading(inputs: &[InferInputTensor], raw: &[Bytes]) -> usize {
     let raw: usize = raw.iter().map(Bytes::len).sum();
     let typed = inputs.iter().filter_map(|input| input.contents.as_ref());
     let elements: usize = typed.flat_map(filled).map(|(_, count)| count).sum();
-    raw + elements * size_of::<u64>()
+    cost(elements * size_of::<u64>(), raw)
 }
 
 fn described<'s>(input: &InferInputTensor, signature: &'s Signature) -> Result<Described<'s>> {

@@ -67,8 +67,8 @@ pub async fn infer(
     };
     tell(0, Timing::default());
     let decoding = Instant::now();
-    let bytes = contents::bytes(&request.inputs, &request.raw_input_contents);
-    let decoded = aside(bytes, || decode(request, call.signature(), &app.limits));
+    let cost = contents::cost_of_reading(&request.inputs, &request.raw_input_contents);
+    let decoded = aside(cost, || decode(request, call.signature(), &app.limits));
     let Decoded {
         id,
         inputs,

@@ -12,7 +12,7 @@ use super::collect::collect;
 use super::{App, binary, error};
 use crate::error::{Error, Result};
 use crate::exchange::access::Inference;
-use crate::exchange::aside::aside;
+use crate::exchange::aside::{aside, cost};
 use crate::oip::Style;
 use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
@@ -237,11 +237,6 @@ fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
             String::from_utf8_lossy(value.as_bytes())
         ))),
     }
-}
-
-/// What so much data costs to read or write, in bytes of JSON: raw tensors are copied at most.
-fn cost(json_bytes: usize, raw_bytes: usize) -> usize {
-    json_bytes + raw_bytes / 8
 }
 
 fn cost_of_writing(outputs: &[NamedTensor], raw: &RawOutputs) -> usize {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use half::bf16;
+use half::{bf16, f16};
 use tract_onnx::prelude::*;
 
 use super::run::failed;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::tensor::dtype::DataType;
 use crate::tensor::shape::Shape;
 use crate::tensor::signature::TensorSpec;
-use crate::tensor::value::Tensor as WireTensor;
+use crate::tensor::value::{Element, Tensor as WireTensor};
 
 /// tract's name for a data type; it has no bfloat16, for which it computes in FP32.
 pub fn to_tract(dtype: DataType) -> DatumType {
@@ -34,30 +34,50 @@ pub fn to_tract(dtype: DataType) -> DatumType {
 
 /// Copies a checked input into a tensor that tract owns.
 pub fn input(tensor: &WireTensor) -> Result<Tensor> {
-    let dims = tensor.shape().dims();
-    if tensor.dtype() == DataType::Bytes {
-        let strings = tensor
-            .strings()
-            .map(|bytes| String::from_utf8(bytes.to_vec()));
-        let strings = strings.collect::<Result<Vec<_>, _>>();
-        let strings = strings.map_err(|_| {
-            Error::invalid("a BYTES element is not UTF-8, as this model's strings must be")
-        })?;
-        let array = tract_ndarray::ArrayD::from_shape_vec(dims, strings);
-        return Ok(array.map_err(|error| failed(error.into()))?.into_tensor());
+    match tensor.dtype() {
+        DataType::Bool => truths(tensor),
+        DataType::UInt8 => numbers::<u8>(tensor),
+        DataType::UInt16 => numbers::<u16>(tensor),
+        DataType::UInt32 => numbers::<u32>(tensor),
+        DataType::UInt64 => numbers::<u64>(tensor),
+        DataType::Int8 => numbers::<i8>(tensor),
+        DataType::Int16 => numbers::<i16>(tensor),
+        DataType::Int32 => numbers::<i32>(tensor),
+        DataType::Int64 => numbers::<i64>(tensor),
+        DataType::Fp16 => numbers::<f16>(tensor),
+        DataType::Bf16 => wide(tensor),
+        DataType::Fp32 => numbers::<f32>(tensor),
+        DataType::Fp64 => numbers::<f64>(tensor),
+        DataType::Bytes => strings(tensor),
     }
-    if tensor.dtype() == DataType::Bf16 {
-        let wide = tensor
-            .elements::<bf16>()
-            .iter()
-            .map(|value| value.to_f32())
-            .collect();
-        let array = tract_ndarray::ArrayD::<f32>::from_shape_vec(dims, wide);
-        return Ok(array.map_err(|error| failed(error.into()))?.into_tensor());
-    }
-    let mut copy = Tensor::zero_dt(to_tract(tensor.dtype()), dims).map_err(failed)?;
+}
+
+fn numbers<T: Element + Datum + Copy>(tensor: &WireTensor) -> Result<Tensor> {
+    Tensor::from_shape(tensor.shape().dims(), &tensor.elements::<T>()).map_err(failed)
+}
+
+fn truths(tensor: &WireTensor) -> Result<Tensor> {
+    let mut copy = Tensor::zero_dt(DatumType::Bool, tensor.shape().dims()).map_err(failed)?;
     copy.as_bytes_mut().copy_from_slice(tensor.data());
     Ok(copy)
+}
+
+fn wide(tensor: &WireTensor) -> Result<Tensor> {
+    let elements = tensor.elements::<bf16>();
+    let wide: Vec<f32> = elements.iter().map(|value| value.to_f32()).collect();
+    Tensor::from_shape(tensor.shape().dims(), &wide).map_err(failed)
+}
+
+fn strings(tensor: &WireTensor) -> Result<Tensor> {
+    let strings = tensor
+        .strings()
+        .map(|bytes| String::from_utf8(bytes.to_vec()));
+    let strings = strings.collect::<Result<Vec<_>, _>>();
+    let strings = strings.map_err(|_| {
+        Error::invalid("a BYTES element is not UTF-8, as this model's strings must be")
+    })?;
+    let array = tract_ndarray::ArrayD::from_shape_vec(tensor.shape().dims(), strings);
+    Ok(array.map_err(|error| failed(error.into()))?.into_tensor())
 }
 
 /// Wraps an output in the type that the signature declares, without copying where tract's own type is the same.

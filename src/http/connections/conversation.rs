@@ -20,6 +20,8 @@ use crate::config::ConnectionLimits;
 
 /// The largest head of an HTTP/1.1 request.
 const HEAD_BYTES: usize = 64 << 10;
+/// The largest frame of HTTP/2. Eight times what the protocol begins with: a picture comes in few.
+const FRAME_BYTES: u32 = 128 << 10;
 /// How often an HTTP/2 client is asked whether it is still there: its streams may be silent for as long as they like.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -98,6 +100,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
+                .max_frame_size(FRAME_BYTES)
                 .serve_connection(stream, routes);
             let connection = pin!(connection);
             watch
