@@ -31,7 +31,7 @@ def test_model_has_operations_of_its_own(document, model):
 def test_server_keeps_to_the_document(server, tmp_path):
     # The bundled models are of three kinds; the others would say it once more each.
     others = f"/({'|'.join(networks.made())})(:|/|$)"
-    options = ["--max-examples", "20", "--seed", "1", "--workers", "2", "--exclude-path-regex", others]
+    options = ["--max-examples", "20", "--seed", "1", "--exclude-path-regex", others]
     ran = subprocess.run(
         [SCHEMATHESIS, "--config-file", CONFIGURATION, "run", server.url("/openapi.json"), *options],
         cwd=tmp_path,

@@ -146,7 +146,7 @@ fn content(content: Content) -> Value {
         Content::Style => json!({ "text/css": text }),
         Content::Script => json!({ "text/javascript": text }),
         Content::Metrics => json!({ "text/plain": text }),
-        Content::InferRequest | Content::InferAnswer => {
+        Content::InferRequest | Content::InferAnswer | Content::PredictAnswer => {
             json!({ "application/json": json, "application/octet-stream": raw })
         }
         Content::InvocationRequest => {

@@ -24,9 +24,8 @@ ASKED = {
     "affine": ["--shape", "x:2,3", "--shape", "by:3,4", "--shape", "shift:4", "--input-data", "zero"],
     "pixels": ["--shape", "picture:3,16,16"],
 }
-# Windows of so many requests however long they take, and any spread: what counts is that the two speak, not how fast.
-BRIEF = ["--measurement-mode", "count_windows", "--measurement-request-count", "50", "--measurement-interval", "100"]
-BRIEF += ["--stability-percentage", "999", "--max-threads", "8"]
+# Three windows of half a second, and any spread: what counts is that the two speak, not how fast.
+BRIEF = ["--measurement-interval", "500", "--stability-percentage", "999", "--max-threads", "8"]
 
 
 def counted(printed, side):
@@ -44,9 +43,8 @@ def test_loads_with_one_to_eight_requests_at_once(server, http, tmp_path, way):
     after = statistics(http, "iris", "2")
     assert set(rows) == {1, 8}
     sent, served = counted(printed, "Request count"), counted(printed, "Successful request count")
-    if served:
-        # A window's ends cut through what is under way.
-        assert all(abs(one - other) <= 8 * 3 + 0.2 * one for one, other in zip(sent, served, strict=True)), printed
+    # A window's ends cut through what is under way.
+    assert all(abs(one - other) <= 8 * 3 + 0.02 * one for one, other in zip(sent, served, strict=True)), printed
     assert count(after, "success") - count(before, "success") >= sum(sent) > 0
     assert count(after, "fail") == count(before, "fail")
 
