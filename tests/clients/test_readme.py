@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from server import REPOSITORY
+from server import REPOSITORY, Server
 
 README = REPOSITORY / "README.md"
 CARDS = sorted(REPOSITORY.glob("models/*/README.md"))
@@ -81,6 +81,15 @@ def run(command, server, home):
     )
     assert ran.returncode == 0, f"{command}\nexited with {ran.returncode}:\n{ran.stdout}{ran.stderr}"
     return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The server of these pages, which also shows how models are loaded and unloaded."""
+    settings = {"ONNXD_REPOSITORY__MODE": "explicit", "ONNXD_SERVER__DRAIN_DELAY_MS": "0"}
+    running = Server(tmp_path_factory.mktemp("onnxd"), **settings)
+    yield running
+    running.kill()
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
