@@ -149,7 +149,7 @@ impl Table {
     }
 
     fn no_default(&self) -> Error {
-        self.not_found("there is no default model")
+        self.not_found("there is no default model: name one in the path, or set models.default")
     }
 
     fn unknown_model(&self, name: &str) -> Error {

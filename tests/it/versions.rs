@@ -197,7 +197,7 @@ fn without_a_default_only_predict_itself_is_missing() {
         .model("a/1", good())
         .model("b/1", good())
         .start();
-    let message = "there is no default model; the models are 'a', 'b'";
+    let message = "there is no default model: name one in the path, or set models.default; the models are 'a', 'b'";
     server.post("/predict", BODY).is_error(404, message);
     check(&server, "/predict/a", "1");
     assert_eq!(server.get("/health").ok()["default_model"], Value::Null);
