@@ -141,7 +141,7 @@ impl Service {
                         model.refused_reason(*version),
                         Some(engine_status(deployment)),
                     ),
-                    VersionState::Loading | VersionState::Draining | VersionState::Unloaded => {
+                    VersionState::Loading | VersionState::Draining(_) | VersionState::Unloaded => {
                         (None, None)
                     }
                 };

@@ -85,7 +85,7 @@ impl Service {
                     VersionState::Loading => (IndexState::Loading, None),
                     VersionState::Ready(_) => (IndexState::Ready, model.refused_reason(*version)),
                     VersionState::Failed(error) => (IndexState::Unavailable, Some(error.chain())),
-                    VersionState::Draining => (IndexState::Unloading, None),
+                    VersionState::Draining(_) => (IndexState::Unloading, None),
                     VersionState::Unloaded => {
                         (IndexState::Unavailable, Some("unloaded".to_owned()))
                     }
