@@ -70,7 +70,7 @@ impl Statistics {
         Counted {
             statistics: self.clone(),
             started,
-            end: None,
+            answered: None,
         }
     }
 
@@ -171,7 +171,6 @@ impl Total {
 
 impl Batch {
     fn read(&self) -> Option<InferBatchStatistics> {
-        let batch_size = self.size.load(Relaxed);
         let count = self.runs.load(Relaxed);
         let phase = |ns: &AtomicU64| StatisticDuration {
             count,
@@ -197,12 +196,12 @@ fn to_u64(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// One request on its way. It is counted when it is dropped: as answered once it ran, else as failed.
+/// One request on its way. It is counted when it is dropped: as failed, unless it was answered.
 #[derive(Debug)]
 pub struct Counted {
     statistics: Arc<Statistics>,
     started: Instant,
-    end: Option<Ran>,
+    answered: Option<Ran>,
 }
 
 /// What is known of a request that ran.
@@ -222,20 +221,15 @@ impl Counted {
         self.started = now.checked_sub(took).unwrap_or(now);
     }
 
-    /// Its outputs are there. What is done until it is dropped is for the answer.
-    pub fn ran(&mut self, ran: Ran) {
-        self.end = Some(ran);
-    }
-
-    /// Its outputs could not be written as an answer.
-    pub fn fail(&mut self) {
-        self.end = None;
+    /// Its outputs are written as an answer.
+    pub fn answered(mut self, ran: Ran) {
+        self.answered = Some(ran);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        match &self.end {
+        match &self.answered {
             Some(ran) => self.statistics.succeeded(ran, self.started),
             None => self.statistics.fail.add(self.started.elapsed()),
         }
@@ -250,7 +244,7 @@ mod tests {
         let mut counted = statistics.request(Instant::now());
         counted.decoded(Duration::from_nanos(5), Instant::now());
         statistics.ran(rows, Duration::from_nanos(100));
-        counted.ran(Ran {
+        counted.answered(Ran {
             rows,
             queue: Duration::from_nanos(10),
             compute_input: Duration::from_nanos(20),
@@ -267,9 +261,6 @@ mod tests {
         run(&statistics, 1);
         run(&statistics, 3);
         drop(statistics.request(Instant::now()));
-        let mut unwritten = statistics.request(Instant::now());
-        unwritten.fail();
-        drop(unwritten);
         let counts = statistics.counts();
         let InferStatistics {
             success,
@@ -281,7 +272,7 @@ mod tests {
             ..
         } = counts.inference;
         assert_eq!((counts.inference_count, counts.execution_count), (7, 3));
-        assert_eq!((success.count, fail.count), (3, 2));
+        assert_eq!((success.count, fail.count), (3, 1));
         assert_eq!(queue, StatisticDuration { count: 3, ns: 30 });
         assert_eq!(compute_input, StatisticDuration { count: 3, ns: 60 });
         assert_eq!(compute_infer, StatisticDuration { count: 3, ns: 300 });
