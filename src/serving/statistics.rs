@@ -56,8 +56,8 @@ struct Total {
 
 #[derive(Debug, Default)]
 struct Batch {
-    /// 0 while the place is free.
-    size: AtomicU64,
+    /// The number of rows and one; 0 while the place is free.
+    mark: AtomicU64,
     runs: AtomicU64,
     compute_input_ns: AtomicU64,
     compute_infer_ns: AtomicU64,
@@ -138,18 +138,18 @@ impl Statistics {
 
     /// The place of this batch size; places are taken in the order in which sizes come, and kept.
     fn batch(&self, rows: usize) -> &Batch {
-        let size = rows as u64;
+        let mark = rows as u64 + 1;
         let found = self.batches.iter().find(|batch| {
-            let taken = batch.size.load(Relaxed);
+            let taken = batch.mark.load(Relaxed);
             let taken = match taken {
                 // Whoever else takes it at the same time may want it for the same size.
-                0 => match batch.size.compare_exchange(0, size, Relaxed, Relaxed) {
-                    Ok(_) => size,
+                0 => match batch.mark.compare_exchange(0, mark, Relaxed, Relaxed) {
+                    Ok(_) => mark,
                     Err(taken) => taken,
                 },
                 taken => taken,
             };
-            taken == size
+            taken == mark
         });
         found.unwrap_or(&self.others)
     }
@@ -177,7 +177,7 @@ impl Batch {
             ns: ns.load(Relaxed),
         };
         (count > 0).then(|| InferBatchStatistics {
-            batch_size,
+            batch_size: self.mark.load(Relaxed).saturating_sub(1),
             compute_input: phase(&self.compute_input_ns),
             compute_infer: phase(&self.compute_infer_ns),
             compute_output: phase(&self.compute_output_ns),
@@ -290,11 +290,17 @@ mod tests {
     #[test]
     fn batch_sizes_beyond_the_bound_count_in_the_totals_alone() {
         let statistics = Arc::default();
-        for rows in 1..=MOST_BATCH_SIZES + 5 {
+        for rows in 0..MOST_BATCH_SIZES + 5 {
             run(&statistics, rows);
         }
         let counts = Statistics::counts(&statistics);
-        assert_eq!(counts.batches.len(), MOST_BATCH_SIZES);
+        let sizes: Vec<_> = counts
+            .batches
+            .iter()
+            .map(|batch| batch.batch_size)
+            .collect();
+        let first: Vec<_> = (0..MOST_BATCH_SIZES as u64).collect();
+        assert_eq!(sizes, first);
         assert_eq!(counts.execution_count, MOST_BATCH_SIZES as u64 + 5);
     }
 }
