@@ -261,11 +261,11 @@ fn unloaded(name: &str) -> Error {
     ))
 }
 
-/// A model that failed for want of an operator will not get better by waiting; a rollout may mend other failures.
+/// A model that failed for want of an operator will not get better by waiting.
 fn not_served(name: &str, error: &Error) -> Error {
     let message = format!("model '{name}' is not served: {}", error.chain());
     match error.kind() {
         ErrorKind::Unimplemented => Error::unimplemented(message),
-        _ => Error::unavailable(message).with_retry_after(Duration::from_secs(30)),
+        _ => Error::unavailable(message),
     }
 }
