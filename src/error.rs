@@ -35,6 +35,11 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// When to try again what is unavailable, where nobody knows better: time for somebody to mend it.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(30);
+/// When to try again what a server that goes away does not answer: at once, but elsewhere.
+const SHUTDOWN_RETRY: Duration = Duration::from_secs(1);
+
 /// Messages quote what a client wrote; a longer one is cut, so that no answer and no log line grows with the request.
 const MOST_MESSAGE_CHARS: usize = 2000;
 
@@ -95,6 +100,11 @@ impl Error {
         Self::new(ErrorKind::Unavailable, message)
     }
 
+    /// A server that is going away.
+    pub fn shutting_down() -> Self {
+        Self::unavailable("the server is shutting down").with_retry_after(SHUTDOWN_RETRY)
+    }
+
     /// An operator or feature that is not there.
     pub fn unimplemented(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unimplemented, message)
@@ -122,9 +132,10 @@ impl Error {
         self.kind
     }
 
-    /// When the client may try again, where that is known.
+    /// When the client may try again, where that is known; what is unavailable always says so.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        let passes = self.kind == ErrorKind::Unavailable;
+        self.retry_after.or(passes.then_some(UNAVAILABLE_RETRY))
     }
 
     /// What a client may read: the message, except for internal failures, whose cause belongs in the log.
@@ -191,5 +202,12 @@ mod tests {
         let error = Error::internal("session failed").with_source("secret path");
         assert!(!error.public_message().contains("secret"));
         assert_eq!(error.chain(), "session failed: secret path");
+    }
+
+    #[test]
+    fn what_is_unavailable_says_when_to_try_again() {
+        let error = Error::unavailable("not now");
+        assert_eq!(error.retry_after(), Some(UNAVAILABLE_RETRY));
+        assert_eq!(Error::not_found("nowhere").retry_after(), None);
     }
 }

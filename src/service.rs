@@ -1,6 +1,7 @@
 //! Everything that any protocol may do, in protocol-neutral types. A face only translates to and from this.
 
 mod classification;
+mod ending;
 pub mod metadata;
 pub mod model_config;
 pub mod outputs;
@@ -11,15 +12,17 @@ pub mod types;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ending::{Ending, outcome};
 use repository::ModelControl;
 use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOutput, Summary};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::serving::deployment::Deployment;
+use crate::serving::lane::Timing;
 use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
 use crate::serving::statistics::{Counted, Ran};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::{InferenceRequest, Outcome};
+use crate::telemetry::metrics::InferenceRequest;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::{NamedTensor, Tensor};
 
@@ -141,7 +144,7 @@ impl Service {
                         model.refused_reason(*version),
                         Some(engine_status(deployment)),
                     ),
-                    VersionState::Loading | VersionState::Draining | VersionState::Unloaded => {
+                    VersionState::Loading | VersionState::Draining(_) | VersionState::Unloaded => {
                         (None, None)
                     }
                 };
@@ -193,28 +196,50 @@ impl Call {
         let Call {
             deployment,
             counted,
-            statistics,
+            mut statistics,
             started,
             longest,
         } = self;
+        statistics.decoded(request.decoding, Instant::now());
         let timeout = request
             .timeout
             .map_or(longest, |timeout| timeout.min(longest));
-        let result = run(&deployment, request, started + timeout, statistics).await;
-        counted.finish(match &result {
-            Ok(_) => Outcome::Ok,
-            Err(error) => outcome(error.kind()),
-        });
-        result
+        match run(&deployment, request, started + timeout).await {
+            Ok(Outputs {
+                outputs,
+                class_names,
+                rows,
+                timing,
+                ran,
+            }) => Ok(InferResponse {
+                outputs,
+                class_names,
+                rows,
+                timing,
+                ending: Ending {
+                    counted,
+                    statistics,
+                    ran,
+                },
+            }),
+            Err(error) => {
+                counted.finish(outcome(error.kind()));
+                Err(error)
+            }
+        }
     }
 }
 
-async fn run(
-    deployment: &Deployment,
-    request: InferRequest,
-    deadline: Instant,
-    mut statistics: Counted,
-) -> Result<InferResponse> {
+/// What a request's run gave.
+struct Outputs {
+    outputs: Vec<NamedTensor>,
+    class_names: Option<NamedTensor>,
+    rows: usize,
+    timing: Timing,
+    ran: Ran,
+}
+
+async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) -> Result<Outputs> {
     let InferRequest {
         inputs,
         outputs: wanted,
@@ -222,27 +247,25 @@ async fn run(
         decoding,
     } = request;
     let checking = Instant::now();
-    statistics.decoded(decoding, checking);
     outputs::check(&wanted, deployment.signature())?;
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
     let compute_input = decoding + checking.elapsed();
     let completed = deployment.run(inputs, deadline).await?;
-    statistics.ran(Ran {
+    let ran = Ran {
         rows: completed.rows,
         queue: completed.timing.queue,
         compute_input,
         compute_infer: completed.timing.compute,
         ended: Instant::now(),
-    });
-    let (outputs, class_names) =
-        convert(deployment, completed.outputs, &wanted).inspect_err(|_| statistics.fail())?;
-    Ok(InferResponse {
+    };
+    let (outputs, class_names) = convert(deployment, completed.outputs, &wanted)?;
+    Ok(Outputs {
         outputs,
         class_names,
         rows,
         timing: completed.timing,
-        statistics,
+        ran,
     })
 }
 
@@ -272,18 +295,5 @@ fn engine_status(deployment: &Deployment) -> EngineStatus {
         why: deployment.why.clone(),
         split: deployment.split,
         findings: deployment.facts.verdict.findings.clone(),
-    }
-}
-
-fn outcome(kind: ErrorKind) -> Outcome {
-    match kind {
-        ErrorKind::InvalidArgument
-        | ErrorKind::PermissionDenied
-        | ErrorKind::NotFound
-        | ErrorKind::TooLarge
-        | ErrorKind::RequestTimeout => Outcome::Invalid,
-        ErrorKind::QueueFull | ErrorKind::Unavailable => Outcome::Rejected,
-        ErrorKind::DeadlineExceeded => Outcome::Expired,
-        ErrorKind::Unimplemented | ErrorKind::Internal => Outcome::Failed,
     }
 }

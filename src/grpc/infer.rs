@@ -90,19 +90,18 @@ pub async fn infer(
         class_names: _,
         rows,
         timing,
-        statistics,
+        ending,
     } = call.run(request).await?;
     tell(rows, timing);
     let (outputs, raw_output_contents) = contents::outputs(outputs);
-    drop(statistics);
-    Ok(ModelInferResponse {
+    ending.told(Ok(ModelInferResponse {
         model_name: deployment.facts.model.clone(),
         model_version: deployment.facts.version.clone(),
         id,
         outputs,
         raw_output_contents,
         ..ModelInferResponse::default()
-    })
+    }))
 }
 
 /// A request in the service's terms.

@@ -154,7 +154,7 @@ async fn run(
         class_names,
         rows,
         timing,
-        mut statistics,
+        ending,
     } = response;
     (told.rows, told.timing) = (rows, timing);
     if face == Face::Predict {
@@ -171,9 +171,8 @@ async fn run(
         outputs: &outputs,
     };
     let cost = cost_of_writing(&outputs, &raw);
-    aside(cost, || encode(&answer, style, parameters.nan, &raw))
-        .map(binary::response)
-        .inspect_err(|_| statistics.fail())
+    let answer = aside(cost, || encode(&answer, style, parameters.nan, &raw));
+    ending.told(answer).map(binary::response)
 }
 
 /// The request as it was written.

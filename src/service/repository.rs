@@ -85,7 +85,7 @@ impl Service {
                     VersionState::Loading => (IndexState::Loading, None),
                     VersionState::Ready(_) => (IndexState::Ready, model.refused_reason(*version)),
                     VersionState::Failed(error) => (IndexState::Unavailable, Some(error.chain())),
-                    VersionState::Draining => (IndexState::Unloading, None),
+                    VersionState::Draining(_) => (IndexState::Unloading, None),
                     VersionState::Unloaded => {
                         (IndexState::Unavailable, Some("unloaded".to_owned()))
                     }
@@ -116,12 +116,12 @@ impl Service {
         let orders = self.orders(door)?;
         check_parameters(&parameters)?;
         if self.shutdown.is_draining() {
-            return Err(Error::unavailable("the server is shutting down"));
+            return Err(Error::shutting_down());
         }
         let answer = orders.give(action, model)?;
         match tokio::time::timeout(self.settings.request_timeout, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::unavailable("the server is shutting down")),
+            Ok(Err(_)) => Err(Error::shutting_down()),
             Err(_) => Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 format!(

@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::ending::Ending;
 use crate::oip::parameters::OutputParameters;
 use crate::oip::request::WantedOutput;
 use crate::serving::agreement::verdict::Finding;
 use crate::serving::lane::{Split, Timing};
-use crate::serving::statistics::Counted;
 use crate::tensor::value::NamedTensor;
 
 /// An inference request, not yet checked against the model.
@@ -39,15 +39,14 @@ impl From<WantedOutput> for RequestedOutput {
 }
 
 /// The answer to an inference request.
-#[derive(Debug)]
 pub struct InferResponse {
     pub outputs: Vec<NamedTensor>,
     /// The classes' names, where the model's owner gave some.
     pub class_names: Option<NamedTensor>,
     pub rows: usize,
     pub timing: Timing,
-    /// To be dropped once the answer is written, which belongs to the request's time; see [`Counted::fail`].
-    pub statistics: Counted,
+    /// To be told once the answer is written, which belongs to the request's time.
+    pub ending: Ending,
 }
 
 /// The state of the server.

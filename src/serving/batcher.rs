@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// What the queue must know of a job.
 pub trait Queued {
-    /// The rows that the job takes up.
+    /// The rows that the job takes up, at least one.
     fn rows(&self) -> usize;
     /// When its answer is no longer of use.
     fn deadline(&self) -> Instant;

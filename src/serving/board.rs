@@ -1,12 +1,12 @@
 //! Where every change of a model's state is shown: in the registry, which requests read, and in the metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use super::deployment::Deployment;
 use super::registry::{ModelEntry, Registry, VersionState};
-use crate::error::{Error, Result};
 use crate::repository::Version;
 use crate::telemetry::metrics::Metrics;
 
@@ -109,29 +109,85 @@ impl Board {
         leaving: Leaving,
         end: Option<VersionState>,
         then: impl FnOnce() + Send + 'static,
-    ) -> Result<()> {
-        let (board, name) = (self.clone(), model.to_owned());
-        let drain = move || {
-            let versions: Vec<_> = leaving.iter().map(|(version, _)| *version).collect();
-            for (_, deployment) in leaving {
-                drop_when_idle(deployment);
-            }
-            board.change(&name, |entry| {
-                for version in &versions {
-                    // It may be loaded anew already.
-                    if matches!(entry.versions.get(version), Some(VersionState::Draining)) {
-                        match &end {
-                            Some(end) => entry.versions.insert(*version, end.clone()),
-                            None => entry.versions.remove(version),
-                        };
-                    }
-                }
-            });
-            then();
-        };
+    ) {
         let thread = thread::Builder::new().name(format!("drain-{model}"));
-        let unstarted = |error| Error::internal("a thread did not start").with_source(error);
-        thread.spawn(drain).map(drop).map_err(unstarted)
+        self.drain_on(
+            thread,
+            Drain {
+                board: self.clone(),
+                model: model.to_owned(),
+                leaving,
+                end,
+                then,
+            },
+        );
+    }
+
+    /// Without a thread nobody waits: the last request drops what it holds.
+    fn drain_on(&self, thread: thread::Builder, drain: Drain<impl FnOnce() + Send + 'static>) {
+        // What is given to a thread that does not start is lost, so it is given afterwards.
+        let (give, given) = sync_channel::<Drain<_>>(1);
+        let started = thread.spawn(move || {
+            if let Ok(drain) = given.recv() {
+                drain.end(drop_when_idle);
+            }
+        });
+        match started {
+            Ok(_) => {
+                let given = give.send(drain);
+                given.unwrap_or_else(|unheard| unheard.0.end(drop));
+            }
+            Err(error) => {
+                let (model, reason) = (&drain.model, error.to_string());
+                tracing::error!(
+                    model,
+                    reason,
+                    "nobody waits for the last request: a thread did not start"
+                );
+                drain.end(drop);
+            }
+        }
+    }
+}
+
+/// What takes no more requests, and what comes once it has answered those that it has.
+struct Drain<Then> {
+    board: Board,
+    model: String,
+    leaving: Leaving,
+    end: Option<VersionState>,
+    then: Then,
+}
+
+impl<Then: FnOnce()> Drain<Then> {
+    fn end(self, let_go: fn(Arc<Deployment>)) {
+        let Drain {
+            board,
+            model,
+            leaving,
+            end,
+            then,
+        } = self;
+        let weak = |(version, deployment): &(Version, Arc<Deployment>)| {
+            (*version, Arc::downgrade(deployment))
+        };
+        let left: Vec<(Version, Weak<Deployment>)> = leaving.iter().map(weak).collect();
+        for (_, deployment) in leaving {
+            let_go(deployment);
+        }
+        board.change(&model, |entry| {
+            for (version, deployment) in &left {
+                // It may be loaded anew already, or another one of the same version drains.
+                let state = entry.versions.get(version);
+                if state.is_some_and(|state| state.is_draining(deployment)) {
+                    match &end {
+                        Some(end) => entry.versions.insert(*version, end.clone()),
+                        None => entry.versions.remove(version),
+                    };
+                }
+            }
+        });
+        then();
     }
 }
 
@@ -142,5 +198,29 @@ fn drop_when_idle(mut deployment: Arc<Deployment>) {
             Err(held) => deployment = held,
         }
         thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn without_a_thread_a_drain_ends_all_the_same() {
+        let board = Board::new(Arc::default(), Metrics::new());
+        let (tell, told) = channel();
+        let drain = Drain {
+            board: board.clone(),
+            model: "m".to_owned(),
+            leaving: Leaving::new(),
+            end: None,
+            then: move || tell.send(()).expect("it is waited for"),
+        };
+        let more_than_there_is = 1 << 50;
+        let thread = thread::Builder::new().stack_size(more_than_there_is);
+        board.drain_on(thread, drain);
+        assert_eq!(told.try_recv(), Ok(()), "it was not left to a thread");
     }
 }

@@ -57,7 +57,6 @@ pub struct LaneConfig {
 #[derive(Debug)]
 pub struct Completed {
     pub outputs: Vec<Tensor>,
-    /// As the queue counted them.
     pub rows: usize,
     pub timing: Timing,
 }
@@ -79,7 +78,7 @@ struct Job {
 
 impl Queued for Job {
     fn rows(&self) -> usize {
-        self.inputs.rows()
+        self.inputs.places()
     }
 
     fn deadline(&self) -> Instant {
@@ -243,7 +242,7 @@ fn size(inputs: &CheckedInputs) -> Size {
         .map(|tensor| tensor.data().len())
         .sum();
     Size {
-        rows: inputs.rows(),
+        rows: inputs.places(),
         bytes,
     }
 }

@@ -60,9 +60,7 @@ impl Orders {
                 format!("{MOST_WAITING} loads and unloads are waiting already; try again later"),
             )
             .with_retry_after(RETRY_AFTER)),
-            Err(TrySendError::Disconnected(_)) => {
-                Err(Error::unavailable("the server is shutting down"))
-            }
+            Err(TrySendError::Disconnected(_)) => Err(Error::shutting_down()),
         }
     }
 }

@@ -175,7 +175,7 @@ impl Reconciler {
                     entry.begin(next);
                 }
             });
-            self.drop_when_idle(name, replaced);
+            self.drain_replaced(name, replaced);
             if next.is_none() {
                 break;
             }
@@ -200,12 +200,9 @@ impl Reconciler {
         loaded.map(Arc::new).map_err(Arc::new)
     }
 
-    fn drop_when_idle(&self, name: &str, replaced: Leaving) {
-        if !replaced.is_empty()
-            && let Err(error) = self.board.drain(name, replaced, None, || ())
-        {
-            let reason = error.chain();
-            tracing::error!(model = name, reason, "what was replaced is dropped at once");
+    fn drain_replaced(&self, name: &str, replaced: Leaving) {
+        if !replaced.is_empty() {
+            self.board.drain(name, replaced, None, || ());
         }
     }
 
@@ -231,9 +228,7 @@ impl Reconciler {
                         let _ = reply.send(Ok(()));
                     };
                     let unloaded = Some(VersionState::Unloaded);
-                    if let Err(error) = self.board.drain(&model, leaving, unloaded, then) {
-                        tracing::error!(model, reason = error.chain(), "unloaded without a wait");
-                    }
+                    self.board.drain(&model, leaving, unloaded, then);
                 }
             },
         }
@@ -256,7 +251,7 @@ impl Reconciler {
         let mut outcome = self.load_versions(&load);
         outcome.failed.extend(load.missing());
         let leaving = self.board.change(name, |entry| load.end(entry, &outcome));
-        self.drop_when_idle(name, leaving);
+        self.drain_replaced(name, leaving);
         self.registry.update(|table| {
             if table.default_model.is_none() {
                 table.default_model = only(table.models.keys());

@@ -56,8 +56,8 @@ struct Total {
 
 #[derive(Debug, Default)]
 struct Batch {
-    /// 0 while the place is free.
-    size: AtomicU64,
+    /// The number of rows and one; 0 while the place is free.
+    mark: AtomicU64,
     runs: AtomicU64,
     compute_input_ns: AtomicU64,
     compute_infer_ns: AtomicU64,
@@ -70,7 +70,7 @@ impl Statistics {
         Counted {
             statistics: self.clone(),
             started,
-            end: None,
+            answered: None,
         }
     }
 
@@ -138,18 +138,18 @@ impl Statistics {
 
     /// The place of this batch size; places are taken in the order in which sizes come, and kept.
     fn batch(&self, rows: usize) -> &Batch {
-        let size = rows as u64;
+        let mark = rows as u64 + 1;
         let found = self.batches.iter().find(|batch| {
-            let taken = batch.size.load(Relaxed);
+            let taken = batch.mark.load(Relaxed);
             let taken = match taken {
                 // Whoever else takes it at the same time may want it for the same size.
-                0 => match batch.size.compare_exchange(0, size, Relaxed, Relaxed) {
-                    Ok(_) => size,
+                0 => match batch.mark.compare_exchange(0, mark, Relaxed, Relaxed) {
+                    Ok(_) => mark,
                     Err(taken) => taken,
                 },
                 taken => taken,
             };
-            taken == size
+            taken == mark
         });
         found.unwrap_or(&self.others)
     }
@@ -171,14 +171,13 @@ impl Total {
 
 impl Batch {
     fn read(&self) -> Option<InferBatchStatistics> {
-        let batch_size = self.size.load(Relaxed);
         let count = self.runs.load(Relaxed);
         let phase = |ns: &AtomicU64| StatisticDuration {
             count,
             ns: ns.load(Relaxed),
         };
         (count > 0).then(|| InferBatchStatistics {
-            batch_size,
+            batch_size: self.mark.load(Relaxed).saturating_sub(1),
             compute_input: phase(&self.compute_input_ns),
             compute_infer: phase(&self.compute_infer_ns),
             compute_output: phase(&self.compute_output_ns),
@@ -197,12 +196,12 @@ fn to_u64(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// One request on its way. It is counted when it is dropped: as answered once it ran, else as failed.
+/// One request on its way. It is counted when it is dropped: as failed, unless it was answered.
 #[derive(Debug)]
 pub struct Counted {
     statistics: Arc<Statistics>,
     started: Instant,
-    end: Option<Ran>,
+    answered: Option<Ran>,
 }
 
 /// What is known of a request that ran.
@@ -222,20 +221,15 @@ impl Counted {
         self.started = now.checked_sub(took).unwrap_or(now);
     }
 
-    /// Its outputs are there. What is done until it is dropped is for the answer.
-    pub fn ran(&mut self, ran: Ran) {
-        self.end = Some(ran);
-    }
-
-    /// Its outputs could not be written as an answer.
-    pub fn fail(&mut self) {
-        self.end = None;
+    /// Its outputs are written as an answer.
+    pub fn answered(mut self, ran: Ran) {
+        self.answered = Some(ran);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        match &self.end {
+        match &self.answered {
             Some(ran) => self.statistics.succeeded(ran, self.started),
             None => self.statistics.fail.add(self.started.elapsed()),
         }
@@ -250,7 +244,7 @@ mod tests {
         let mut counted = statistics.request(Instant::now());
         counted.decoded(Duration::from_nanos(5), Instant::now());
         statistics.ran(rows, Duration::from_nanos(100));
-        counted.ran(Ran {
+        counted.answered(Ran {
             rows,
             queue: Duration::from_nanos(10),
             compute_input: Duration::from_nanos(20),
@@ -267,9 +261,6 @@ mod tests {
         run(&statistics, 1);
         run(&statistics, 3);
         drop(statistics.request(Instant::now()));
-        let mut unwritten = statistics.request(Instant::now());
-        unwritten.fail();
-        drop(unwritten);
         let counts = statistics.counts();
         let InferStatistics {
             success,
@@ -281,7 +272,7 @@ mod tests {
             ..
         } = counts.inference;
         assert_eq!((counts.inference_count, counts.execution_count), (7, 3));
-        assert_eq!((success.count, fail.count), (3, 2));
+        assert_eq!((success.count, fail.count), (3, 1));
         assert_eq!(queue, StatisticDuration { count: 3, ns: 30 });
         assert_eq!(compute_input, StatisticDuration { count: 3, ns: 60 });
         assert_eq!(compute_infer, StatisticDuration { count: 3, ns: 300 });
@@ -299,11 +290,17 @@ mod tests {
     #[test]
     fn batch_sizes_beyond_the_bound_count_in_the_totals_alone() {
         let statistics = Arc::default();
-        for rows in 1..=MOST_BATCH_SIZES + 5 {
+        for rows in 0..MOST_BATCH_SIZES + 5 {
             run(&statistics, rows);
         }
         let counts = Statistics::counts(&statistics);
-        assert_eq!(counts.batches.len(), MOST_BATCH_SIZES);
+        let sizes: Vec<_> = counts
+            .batches
+            .iter()
+            .map(|batch| batch.batch_size)
+            .collect();
+        let first: Vec<_> = (0..MOST_BATCH_SIZES as u64).collect();
+        assert_eq!(sizes, first);
         assert_eq!(counts.execution_count, MOST_BATCH_SIZES as u64 + 5);
     }
 }

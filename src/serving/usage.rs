@@ -35,8 +35,11 @@ pub struct MainLoad {
 impl Usage {
     /// Counts a request.
     pub fn count(&self, inputs: &CheckedInputs) {
-        // A request has at least one row.
-        let class = &self.classes[(inputs.rows().ilog2() as usize).min(CLASSES - 1)];
+        // One without rows tells nothing of the model's work.
+        let Some(power) = inputs.rows().checked_ilog2() else {
+            return;
+        };
+        let class = &self.classes[(power as usize).min(CLASSES - 1)];
         if class.requests.fetch_add(1, Ordering::Relaxed) == 0 {
             let shapes = inputs.tensors().iter().map(|tensor| tensor.shape().clone());
             *lock(&class.shapes) = Some(shapes.collect());
@@ -96,6 +99,7 @@ mod tests {
     #[test]
     fn the_requests_that_bring_most_rows_count() {
         let usage = Usage::default();
+        usage.count(&request(0));
         assert_eq!(usage.main_load(), None);
         (0..9).for_each(|_| usage.count(&request(1)));
         (0..2).for_each(|_| usage.count(&request(8)));

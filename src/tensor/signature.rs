@@ -99,9 +99,14 @@ impl CheckedInputs {
         &self.tensors
     }
 
-    /// How many rows the queue counts for this request, at least one.
+    /// How many rows the request has; one where its first dimension does not stand for rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many rows the queue counts for it: one without rows takes a place too.
+    pub fn places(&self) -> usize {
+        self.rows.max(1)
     }
 
     /// The same, counted as one row: for models whose first dimension does not stand for rows.
@@ -179,7 +184,7 @@ impl Signature {
             Some(rows)
                 if self.has_rows() && tensors.iter().all(|tensor| first(tensor) == Some(rows)) =>
             {
-                rows.max(1)
+                rows
             }
             _ => 1,
         }

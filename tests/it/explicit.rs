@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use onnxd::shutdown::Stop;
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, Request};
+use crate::support::client::{Answer, Connection, Request};
 use crate::support::eventually;
 use crate::support::server::{Setup, TestServer};
 
@@ -179,11 +180,14 @@ fn a_new_model_that_fails_leaves_the_server_ready() {
     let server = explicit().model("m/1", good()).start();
     server.put_model("later/1", &bad());
     let failed = "model 'later' version 1 failed to load: the graph has a cycle";
-    order(&server, "load", "later").is_error(503, failed);
+    let answer = order(&server, "load", "later");
+    answer.is_error(503, failed);
+    assert_eq!(answer.header("retry-after"), Some("30"));
     assert_eq!(server.get("/health/ready").status, 200);
     server.put("later/model.toml", "rows = 3");
     let answer = order(&server, "load", "later");
     assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("30"));
     assert!(answer.error().contains("model.toml: "), "{}", answer.text());
     assert_eq!(server.get("/health/ready").status, 200);
 }
@@ -264,6 +268,58 @@ fn what_drains_can_be_loaded_again_at_once() {
         "the end of the old one is not that of the new one"
     );
     assert_eq!(predict(&server).status, 200);
+}
+
+/// How many threads of this process wait for the last request to some version of a model.
+fn draining(model: &str) -> usize {
+    // The kernel keeps so much of a name.
+    let name: String = format!("drain-{model}").chars().take(15).collect();
+    let threads = std::fs::read_dir("/proc/self/task").expect("Linux tells of threads");
+    let names =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.trim_end() == name).count()
+}
+
+#[test]
+fn what_was_replaced_may_end_while_its_unloaded_successor_drains() {
+    let server = explicit().model("ebbing/1", good()).start();
+    let mut replaced = Connection::open(server.address).expect("the server accepts");
+    replaced.write(b"POST /predict/ebbing HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{");
+    eventually("the first request has begun", || {
+        server.metric("onnxd_http_requests_in_flight") == Some(2.0)
+    });
+    load(&server, "ebbing");
+    eventually("the first one drains", || draining("ebbing") == 1);
+    let request = Request::post("/predict/ebbing", r#"{"instances": [4]}"#);
+    let mut held = server.send(&request);
+    server.gate.wait_for_blocked(1);
+    let request = Request::post("/v2/repository/models/ebbing/unload", "");
+    let mut unloading = server.send(&request);
+    eventually("both drain", || draining("ebbing") == 2);
+    drop(replaced);
+    eventually("the first one has ended", || draining("ebbing") == 1);
+    assert_eq!(index(&server, "{}"), ["ebbing 1 UNLOADING"]);
+    server.gate.open();
+    assert_eq!(held.answer().status, 200);
+    assert_eq!(unloading.answer().status, 200);
+    assert_eq!(index(&server, "{}"), ["ebbing 1 UNAVAILABLE unloaded"]);
+    let answer = server.post("/predict/ebbing", r#"{"instances": [1]}"#);
+    assert_eq!(answer.status, 404);
+}
+
+#[test]
+fn a_server_that_goes_away_takes_no_orders() {
+    let server = explicit()
+        .with("server.drain_delay_ms", "86400000")
+        .model("m/1", good())
+        .start();
+    server.stop(Stop::Terminate);
+    eventually("it goes away", || server.get("/health/ready").status == 503);
+    for verb in ["load", "unload"] {
+        let answer = order(&server, verb, "m");
+        answer.is_error(503, "the server is shutting down");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
 }
 
 #[test]

@@ -110,6 +110,42 @@ fn whoever_leaves_counts_as_failed() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_written_counts_as_failed_in_statistics_and_metrics() {
+    let outputs = json!([["y", "INT64", [null]], ["z", "INT64", [3]]]);
+    let script = json!({ "inputs": [["x", "INT64", [null]]], "outputs": outputs });
+    let server = Setup::scripted(script).start();
+    let answer = server.post("/predict/m", r#"{"instances": [1]}"#);
+    assert_eq!(answer.status, 400, "its outputs have no common rows");
+    let inference = of(&server, "/v2/models/m/stats")["inference_stats"].clone();
+    assert_eq!(inference["success"]["count"], 0);
+    assert_eq!(inference["fail"]["count"], 1);
+    let requests = |outcome: &str| {
+        let labels = format!("{{model=\"m\",outcome=\"{outcome}\",version=\"1\"}}");
+        server.metric(&format!("onnxd_inference_requests_total{labels}"))
+    };
+    assert_eq!(
+        (requests("ok"), requests("invalid")),
+        (Some(0.0), Some(1.0))
+    );
+}
+
+#[test]
+fn a_request_without_rows_counts_as_a_request_and_a_run_alone() {
+    let server = one_model().start();
+    assert_eq!(send(&server, &[]), 200);
+    assert_eq!(send(&server, &[1, 2]), 200);
+    let stats = of(&server, "/v2/models/m/stats");
+    assert_eq!(stats["inference_count"], 2);
+    assert_eq!(stats["execution_count"], 2);
+    assert_eq!(stats["inference_stats"]["success"]["count"], 2);
+    let sizes = stats["batch_stats"].as_array().expect("a list").iter();
+    let sizes: Vec<_> = sizes.map(|batch| &batch["batch_size"]).collect();
+    assert_eq!(sizes, [0, 2]);
+    let rows = server.metric("onnxd_inference_rows_total{model=\"m\",version=\"1\"}");
+    assert_eq!(rows, Some(2.0));
+}
+
+#[test]
 fn each_served_version_has_its_own() {
     let rows = || json!({ "inputs": [["x", "INT64", [null]]] });
     let server = Setup::empty()

@@ -57,11 +57,11 @@ impl Load {
             outcome.served.contains(version) || failed.any(|(failed, _)| failed == version)
         };
         entry.versions.retain(|version, state| match state {
-            VersionState::Draining => true,
+            VersionState::Draining(_) => true,
             _ if is_tried(version) => true,
             VersionState::Ready(_) => {
                 if is_good {
-                    *state = VersionState::Draining;
+                    state.leave();
                 }
                 true
             }

@@ -1,7 +1,7 @@
 //! One model as requests see it: its versions and their states, and which of them a request means.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::config::validate::canonical_version;
@@ -32,8 +32,9 @@ pub enum VersionState {
     Loading,
     Ready(Arc<Deployment>),
     Failed(Arc<Error>),
-    /// It takes no more requests; those that it has are finished.
-    Draining,
+    /// It takes no more requests; those that it has are finished. Which one it is tells it apart from another that
+    /// drains at the same time, as one does which a reload has replaced.
+    Draining(Weak<Deployment>),
     /// Nobody wants it now.
     Unloaded,
 }
@@ -45,7 +46,7 @@ impl VersionState {
             VersionState::Loading => "loading",
             VersionState::Ready(_) => "ready",
             VersionState::Failed(_) => "failed",
-            VersionState::Draining => "draining",
+            VersionState::Draining(_) => "draining",
             VersionState::Unloaded => "unloaded",
         }
     }
@@ -56,7 +57,7 @@ impl VersionState {
             VersionState::Ready(deployment) => Some(deployment),
             VersionState::Loading
             | VersionState::Failed(_)
-            | VersionState::Draining
+            | VersionState::Draining(_)
             | VersionState::Unloaded => None,
         }
     }
@@ -67,13 +68,29 @@ impl VersionState {
             VersionState::Failed(error) => Some(error),
             VersionState::Loading
             | VersionState::Ready(_)
-            | VersionState::Draining
+            | VersionState::Draining(_)
             | VersionState::Unloaded => None,
         }
     }
 
+    /// Whether it is this one that finishes what it has.
+    pub fn is_draining(&self, deployment: &Weak<Deployment>) -> bool {
+        matches!(self, VersionState::Draining(draining) if Weak::ptr_eq(draining, deployment))
+    }
+
+    /// Nobody wants it now; what it has is finished.
+    pub fn leave(&mut self) {
+        *self = match self {
+            VersionState::Ready(deployment) => VersionState::Draining(Arc::downgrade(deployment)),
+            VersionState::Draining(deployment) => VersionState::Draining(deployment.clone()),
+            VersionState::Loading | VersionState::Failed(_) | VersionState::Unloaded => {
+                VersionState::Unloaded
+            }
+        };
+    }
+
     fn is_unloaded(&self) -> bool {
-        matches!(self, VersionState::Draining | VersionState::Unloaded)
+        matches!(self, VersionState::Draining(_) | VersionState::Unloaded)
     }
 }
 
@@ -112,14 +129,7 @@ impl ModelEntry {
     pub fn unload(&mut self) {
         self.is_required = false;
         self.refused.clear();
-        for state in self.versions.values_mut() {
-            *state = match state {
-                VersionState::Ready(_) | VersionState::Draining => VersionState::Draining,
-                VersionState::Loading | VersionState::Failed(_) | VersionState::Unloaded => {
-                    VersionState::Unloaded
-                }
-            };
-        }
+        self.versions.values_mut().for_each(VersionState::leave);
     }
 
     /// The versions that take traffic, newest first.
@@ -217,7 +227,7 @@ impl ModelEntry {
                 "model '{name}' version {written} is being loaded; try again"
             ))),
             Some(VersionState::Failed(error)) => Err(not_served(name, error)),
-            Some(VersionState::Draining | VersionState::Unloaded) => Err(unloaded(name)),
+            Some(VersionState::Draining(_) | VersionState::Unloaded) => Err(unloaded(name)),
             None if self.problem.is_some() => self.resolve_default(name),
             None => Err(Error::not_found(format!(
                 "model '{name}' has no version '{written}'; the versions served are {}",
@@ -251,11 +261,11 @@ fn unloaded(name: &str) -> Error {
     ))
 }
 
-/// A model that failed for want of an operator will not get better by waiting; a rollout may mend other failures.
+/// A model that failed for want of an operator will not get better by waiting.
 fn not_served(name: &str, error: &Error) -> Error {
     let message = format!("model '{name}' is not served: {}", error.chain());
     match error.kind() {
         ErrorKind::Unimplemented => Error::unimplemented(message),
-        _ => Error::unavailable(message).with_retry_after(Duration::from_secs(30)),
+        _ => Error::unavailable(message),
     }
 }
