@@ -4,6 +4,7 @@ pub mod binary;
 pub mod collect;
 pub mod compression;
 pub mod connections;
+pub mod csv;
 pub mod docs;
 pub mod edge;
 pub mod error;

@@ -10,13 +10,19 @@ use crate::oip::binary::Encoded;
 /// Tells where a body's JSON ends and its raw tensors begin.
 pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// Its name as people write it.
-const NAME: &str = "Inference-Header-Content-Length";
+pub const NAME: &str = "Inference-Header-Content-Length";
 
 /// Where the body's JSON ends, if the request says so.
 pub fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
-    let Some(value) = headers.get(JSON_LENGTH) else {
+    let mut values = headers.get_all(JSON_LENGTH).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(Error::invalid(format!(
+            "header {NAME}: expected one value, got several"
+        )));
+    }
     let digits = value
         .to_str()
         .ok()
@@ -73,6 +79,10 @@ mod tests {
             );
             assert_eq!(read(bad), Err(message));
         }
+        let mut twice = HeaderMap::new();
+        twice.append(JSON_LENGTH, HeaderValue::from_static("4"));
+        twice.append(JSON_LENGTH, HeaderValue::from_static("4"));
+        assert!(json_length(&twice).is_err());
         assert_eq!(json_length(&HeaderMap::new()).ok(), Some(None));
     }
 }

@@ -1,11 +1,14 @@
-//! Reads the body of a request into one buffer, with one copy.
+//! Reads the body of a request into one buffer, which grows eightfold at most as more of it comes.
+
+use std::collections::TryReserveError;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
 use super::paced::unread;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
 const ALIGNMENT: usize = 64;
@@ -22,9 +25,9 @@ pub async fn collect(mut body: Body, json_bytes: usize, limit: usize) -> Result<
     if frame.is_none() {
         return Ok(first);
     }
-    let mut gathered = Gathered::new(&first, expected, json_bytes);
+    let mut gathered = Gathered::new(&first, expected, json_bytes).map_err(no_room)?;
     while let Some(more) = frame {
-        gathered.push(&more);
+        gathered.push(&more).map_err(no_room)?;
         frame = next(&mut body, limit).await?;
     }
     Ok(gathered.finish())
@@ -42,6 +45,13 @@ async fn next(body: &mut Body, limit: usize) -> Result<Option<Bytes>> {
     Ok(None)
 }
 
+/// A body that memory does not hold now costs its own request; taking it without asking would end the process.
+pub fn no_room(error: TryReserveError) -> Error {
+    Error::unavailable("the server has no memory for the body now")
+        .with_retry_after(Duration::from_secs(1))
+        .with_source(error)
+}
+
 /// A buffer that takes what is expected at once, as far as that is believed.
 struct Gathered {
     buffer: Vec<u8>,
@@ -51,29 +61,35 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(first: &[u8], expected: usize, json_bytes: usize) -> Gathered {
+    fn new(first: &[u8], expected: usize, json_bytes: usize) -> Result<Gathered, TryReserveError> {
         let capacity = first.len().max(expected.min(TAKEN_ON_WORD));
-        let mut buffer: Vec<u8> = Vec::with_capacity(capacity + ALIGNMENT);
+        let mut buffer: Vec<u8> = Vec::new();
+        buffer.try_reserve_exact(capacity + ALIGNMENT)?;
         let tensors_at = buffer.as_ptr().addr().wrapping_add(json_bytes);
         let padding = tensors_at.wrapping_neg() % ALIGNMENT;
         buffer.resize(padding, 0);
         buffer.extend_from_slice(first);
-        Gathered {
+        Ok(Gathered {
             buffer,
             padding,
             expected: expected.saturating_add(padding),
-        }
+        })
     }
 
-    fn push(&mut self, data: &[u8]) {
+    fn push(&mut self, data: &[u8]) -> Result<(), TryReserveError> {
         let Gathered {
             buffer, expected, ..
         } = self;
         if buffer.capacity() - buffer.len() < data.len() {
-            let missing = expected.saturating_sub(buffer.len());
-            buffer.reserve(data.len().max(missing.min(7 * buffer.len())));
+            let more = match expected.saturating_sub(buffer.len()) {
+                // How much comes is not known.
+                0 => buffer.len(),
+                missing => missing.min(7 * buffer.len()),
+            };
+            buffer.try_reserve_exact(more.max(data.len()))?;
         }
         buffer.extend_from_slice(data);
+        Ok(())
     }
 
     fn finish(self) -> Bytes {
@@ -89,23 +105,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_lie_aligned_behind_any_json() {
+    fn tensors_lie_aligned_behind_any_json() -> Result<(), TryReserveError> {
         for json_bytes in [0, 1, 63, 64, 65, 200] {
             let body: Vec<u8> = (0..=255).cycle().take(2000).collect();
-            let mut gathered = Gathered::new(&body[..300], body.len(), json_bytes);
-            body[300..].chunks(7).for_each(|part| gathered.push(part));
+            let mut gathered = Gathered::new(&body[..300], body.len(), json_bytes)?;
+            for part in body[300..].chunks(7) {
+                gathered.push(part)?;
+            }
             let bytes = gathered.finish();
             assert_eq!(bytes, body);
             let tensors = bytes[json_bytes..].as_ptr().addr();
             assert_eq!(tensors % ALIGNMENT, 0, "{json_bytes} bytes of JSON");
         }
+        Ok(())
     }
 
     #[test]
-    fn memory_is_not_taken_for_what_does_not_come() {
-        let mut gathered = Gathered::new(&[0; 100], usize::MAX, 0);
+    fn memory_is_not_taken_for_what_does_not_come() -> Result<(), TryReserveError> {
+        let mut gathered = Gathered::new(&[0; 100], usize::MAX, 0)?;
         assert!(gathered.buffer.capacity() <= 2 * TAKEN_ON_WORD);
-        gathered.push(&[0; TAKEN_ON_WORD]);
+        gathered.push(&[0; TAKEN_ON_WORD])?;
         assert!(gathered.buffer.capacity() <= 16 * TAKEN_ON_WORD);
+        Ok(())
     }
 }

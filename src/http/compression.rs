@@ -14,6 +14,7 @@ use tower_http::compression::predicate::{
 };
 
 use super::paced::Fair;
+use super::sagemaker::TRITON_BINARY;
 
 /// A smaller answer fits into one or two packets as it is, and many clients ask for compression without wanting it:
 /// Python's `requests` always does.
@@ -92,6 +93,7 @@ fn is_worth_it(response: &Response) -> bool {
         && !response.body().size_hint().exact().is_some_and(is_small)
         && DefaultPredicate::new()
             .and(NotForContentType::const_new("application/octet-stream"))
+            .and(NotForContentType::const_new(TRITON_BINARY))
             .should_compress(response)
 }
 
@@ -125,6 +127,11 @@ mod tests {
         check("application/json", 2047, false);
         check("text/plain; version=0.0.4", 5000, true);
         check("application/octet-stream", 1 << 20, false);
+        check(
+            "application/vnd.sagemaker-triton.binary+json;json-header-size=9",
+            1 << 20,
+            false,
+        );
         check("application/grpc", 1 << 20, false);
     }
 }

@@ -70,8 +70,14 @@ pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// The answer to a path that no route matches.
-pub async fn unknown_path(uri: Uri) -> Response {
-    let message = format!("unknown path '{}'; /docs shows the routes", uri.path());
+pub async fn unknown_path(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    let has_docs = app.routes.iter().any(|route| route.covers("GET", "/docs"));
+    let hint = if has_docs {
+        "; /docs shows the routes"
+    } else {
+        ""
+    };
+    let message = format!("unknown path '{}'{hint}", uri.path());
     response(&Error::not_found(message))
 }
 

@@ -7,12 +7,13 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use tokio::time::timeout;
 
 use super::collect::collect;
-use super::{App, binary, error};
-use crate::error::{Error, Result};
+use super::{App, binary, csv, error};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::Inference;
-use crate::exchange::aside::{aside, cost};
+use crate::exchange::aside::{aside_in_turn, cost};
 use crate::oip::Style;
 use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
@@ -31,6 +32,8 @@ const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 pub enum Face {
     /// `/predict`: every style, and class names beside the classes.
     Predict,
+    /// The same for rows of CSV.
+    Csv,
     /// The Open Inference Protocol to the letter.
     Protocol,
     /// TensorFlow Serving's rows and columns to the letter.
@@ -49,6 +52,11 @@ impl Face {
             ),
             _ => None,
         }
+    }
+
+    /// Whether an answer has class names beside the classes.
+    fn names_classes(self) -> bool {
+        matches!(self, Face::Predict | Face::Csv)
     }
 
     /// Whether an answer says which model it comes from.
@@ -157,7 +165,7 @@ async fn run(
         ending,
     } = response;
     (told.rows, told.timing) = (rows, timing);
-    if face == Face::Predict {
+    if face.names_classes() {
         outputs.extend(class_names);
     }
     let model = ModelRef {
@@ -171,7 +179,7 @@ async fn run(
         outputs: &outputs,
     };
     let cost = cost_of_writing(&outputs, &raw);
-    let answer = aside(cost, || encode(&answer, style, parameters.nan, &raw));
+    let answer = aside_in_turn(cost, || encode(&answer, style, parameters.nan, &raw)).await;
     ending.told(answer).map(binary::response)
 }
 
@@ -193,17 +201,17 @@ async fn read(
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let json_length = binary::json_length(headers)?;
-    let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
-    let json_bytes = json_length.unwrap_or(body.len());
-    binary::check_length(json_bytes, body.len())?;
-    let (signature, limits) = (deployment.signature(), &app.limits);
-    let started = Instant::now();
-    let cost = cost(json_bytes, body.len() - json_bytes);
-    let decoded = aside(cost, || match json_length {
-        None => decode(&body, signature, limits),
-        Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
-    })?;
-    let decoding = started.elapsed();
+    if face == Face::Csv && json_length.is_some() {
+        return Err(Error::invalid(format!(
+            "header {}: expected none with text/csv",
+            binary::NAME
+        )));
+    }
+    let reading = decoded(app, deployment, face, json_length, body);
+    let (decoded, decoding) = match header_timeout {
+        None => reading.await?,
+        Some(longest) => timeout(longest, reading).await.map_err(|_| late())??,
+    };
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));
     }
@@ -218,6 +226,38 @@ async fn read(
         timeout,
         decoding,
     })
+}
+
+fn late() -> Error {
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        "the deadline passed before the request was read",
+    )
+}
+
+/// What the body says, and how long it took to find that out.
+async fn decoded(
+    app: &App,
+    deployment: &Deployment,
+    face: Face,
+    json_length: Option<usize>,
+    body: Body,
+) -> Result<(DecodedRequest, Duration)> {
+    let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
+    let json_bytes = json_length.unwrap_or(body.len());
+    binary::check_length(json_bytes, body.len())?;
+    let (signature, limits) = (deployment.signature(), &app.limits);
+    let cost = cost(json_bytes, body.len() - json_bytes);
+    aside_in_turn(cost, || {
+        let started = Instant::now();
+        let decoded = match json_length {
+            None if face == Face::Csv => decode(csv::as_rows(&body)?.as_bytes(), signature, limits),
+            None => decode(&body, signature, limits),
+            Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
+        }?;
+        Ok((decoded, started.elapsed()))
+    })
+    .await
 }
 
 fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {

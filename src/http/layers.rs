@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 
@@ -69,6 +69,8 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         .map_request(move |request: Request<Limited<Body>>| {
             request.map(|body| Timely::new(body, body_timeout))
         })
+        // Content codings have no case, and two at once are another one.
+        .map_request(one_encoding)
         // Reads gzip, deflate and zstd, answers 415 to other encodings.
         .layer(RequestDecompressionLayer::new())
         // Decompressing takes turns with everything else.
@@ -78,6 +80,18 @@ pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {
         // The same limit once more, on what the body grows to.
         .layer(RequestBodyLimitLayer::new(body_bytes));
     routes.layer(stack)
+}
+
+/// Writes the encodings as the layer below compares them: in one header, which is all that it looks at, and small.
+fn one_encoding<B>(mut request: Request<B>) -> Request<B> {
+    let headers = request.headers_mut();
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encodings: Vec<_> = encodings.map(HeaderValue::as_bytes).collect();
+    let small = encodings.join(&b", "[..]).to_ascii_lowercase();
+    if let (false, Ok(small)) = (small.is_empty(), HeaderValue::from_bytes(&small)) {
+        headers.insert(header::CONTENT_ENCODING, small);
+    }
+    request
 }
 
 fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::route::{Route, Tag};
 use super::{App, error};
+use crate::exchange::aside::aside_in_turn;
 use crate::service::{NAME, VERSION};
 use crate::serving::deployment::Deployment;
 use crate::serving::registry::Target;
@@ -33,6 +34,9 @@ the phases in milliseconds. An unknown path is answered with 404, a method that 
 `Allow`. Any `Content-Type`, or none, is taken for JSON where nothing else is said; bodies may be compressed, as \
 `Content-Encoding` tells.";
 
+/// Describing a model takes about as long as parsing so many bytes.
+const COST_OF_MODEL: usize = 200 << 10;
+
 /// `GET /openapi.json`
 pub async fn document(State(app): State<Arc<App>>) -> Response {
     let names = app.service.model_names().into_iter();
@@ -43,8 +47,11 @@ pub async fn document(State(app): State<Arc<App>>) -> Response {
         };
         app.service.deployment(&target).ok()
     });
-    let document = describe(&app.routes, &loaded.collect::<Vec<_>>());
-    error::json_response(StatusCode::OK, &document)
+    let loaded: Vec<_> = loaded.collect();
+    aside_in_turn(COST_OF_MODEL * loaded.len(), || {
+        error::json_response(StatusCode::OK, &describe(&app.routes, &loaded))
+    })
+    .await
 }
 
 /// The document for these routes and models.

@@ -53,6 +53,17 @@ fn metrics_and_control_are_at_the_admin_address_alone() {
 }
 
 #[test]
+fn the_admin_address_does_not_point_to_a_page_that_it_does_not_have() {
+    let request = Request::get("/nowhere");
+    let server = two_doors();
+    let message = "unknown path '/nowhere'";
+    server.ask_admin(&request).is_error(404, message);
+    server
+        .ask(&request)
+        .is_error(404, &format!("{message}; /docs shows the routes"));
+}
+
+#[test]
 fn models_are_not_at_the_admin_address() {
     let requests = [
         Request::post("/predict", r#"{"instances": [1]}"#),

@@ -103,6 +103,38 @@ fn sagemaker_spells_the_binary_extension_in_the_content_type() {
 }
 
 #[test]
+fn sagemaker_reads_raw_tensors_as_they_are() {
+    let json = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1000,2],"parameters":{"binary_data_size":8000}}],"parameters":{"binary_data_output":true}}"#;
+    let body = [json.as_bytes(), &[0; 8000]].concat();
+    let request = Request::post("/invocations", body)
+        .with("content-type", &format!("{TRITON}{}", json.len()))
+        .with("accept-encoding", "gzip");
+    let answer = rows().ask(&request);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-encoding"), None);
+}
+
+#[test]
+fn csv_has_no_json_before_it() {
+    let request = Request::post("/invocations", "1,2")
+        .with("content-type", "text/csv")
+        .with("inference-header-content-length", "0");
+    rows().ask(&request).is_error(
+        400,
+        "header Inference-Header-Content-Length: expected none with text/csv",
+    );
+}
+
+#[test]
+fn csv_that_cannot_be_read_is_counted_as_other_requests_are() {
+    let server = rows();
+    let request = Request::post("/invocations", "a,b").with("content-type", "text/csv");
+    assert_eq!(server.ask(&request).status, 400);
+    let invalid = r#"onnxd_inference_requests_total{model="m",outcome="invalid",version="1"}"#;
+    assert_eq!(server.metric(invalid), Some(1.0));
+}
+
+#[test]
 fn sagemaker_pings_for_readiness() {
     assert_eq!(samples().get("/ping").status, 200);
     let blocked = serde_json::json!({ "inputs": [["x", "INT64", [null]]], "load": "block" });

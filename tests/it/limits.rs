@@ -8,6 +8,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::json;
 
 use crate::support::client::Request;
+use crate::support::samples::samples;
 use crate::support::server::{Setup, TestServer};
 
 /// Small limits, so that a test need not send much.
@@ -95,6 +96,37 @@ fn a_body_that_does_not_decompress_is_a_bad_request() {
         let request = Request::post("/predict/m", body).with("content-encoding", "gzip");
         check(request, 400, "the body could not be read or decompressed");
     }
+}
+
+#[test]
+fn encodings_have_no_case() {
+    for encoding in ["GZIP", "Gzip"] {
+        let request = Request::post("/predict/m", gzip(r#"{"instances": [1]}"#));
+        let answer = limited().ask(&request.with("content-encoding", encoding));
+        assert_eq!(answer.ok()["predictions"], json!([1.0]), "{encoding}");
+    }
+}
+
+#[test]
+fn two_encodings_at_once_are_none_of_the_known_ones() {
+    let request = Request::post("/predict/m", gzip(r#"{"instances": [1]}"#))
+        .with("content-encoding", "gzip")
+        .with("content-encoding", "gzip");
+    check(
+        request,
+        415,
+        "unknown Content-Encoding; valid ones are gzip, deflate, zstd and identity",
+    );
+}
+
+#[test]
+fn the_limit_of_a_small_request_is_told() {
+    let index = |bytes| Request::post("/v2/repository/index", vec![b' '; bytes]);
+    check(index(2049), 413, TOO_LARGE);
+    let server = samples();
+    assert_eq!(server.ask(&index(2 << 20)).status, 200);
+    let message = "the body is larger than the limit of 2097152 bytes";
+    server.ask(&index((2 << 20) + 1)).is_error(413, message);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::client::Request;
+use crate::support::client::{Connection, Request};
 use crate::support::engine::SECRET_CAUSE;
 use crate::support::eventually;
 use crate::support::samples::{moody, predict};
@@ -148,6 +148,19 @@ fn a_deadline_that_passes_in_the_queue_answers_504_and_never_runs() {
     assert_eq!(running.answer().status, 200);
     assert_eq!(server.ask(&protocol(7, &in_a_minute)).status, 200);
     assert_eq!(server.gate.ran(), [1, 7]);
+}
+
+#[test]
+fn a_deadline_holds_while_the_body_is_read() {
+    let server = moody().start();
+    let mut stalled = Connection::open(server.address).expect("the server accepts");
+    stalled.write(
+        b"POST /predict HTTP/1.1\r\nhost: test\r\nx-request-timeout-ms: 20\r\ncontent-length: 100\r\n\r\n{",
+    );
+    let answer = stalled.answer();
+    answer.is_error(504, "the deadline passed before the request was read");
+    let expired = r#"onnxd_inference_requests_total{model="m",outcome="expired",version="1"}"#;
+    assert_eq!(server.metric(expired), Some(1.0));
 }
 
 /// Whether the request's own timer or a worker comes upon it first.

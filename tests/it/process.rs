@@ -1,5 +1,7 @@
 //! The server as a process: it serves what it is told to, and signals end it as an orchestrator expects.
 
+use std::time::Duration;
+
 use onnxd::grpc::inference::ModelInferResponse;
 use rustix::process::Signal;
 use serde_json::json;
@@ -7,7 +9,7 @@ use serde_json::json;
 use crate::support::client::{Connection, Request};
 use crate::support::grpc;
 use crate::support::process::{Daemon, Onnxd};
-use crate::support::{eventually, in_repository};
+use crate::support::{PATIENCE, eventually, in_repository};
 
 fn onnxd(arguments: &[&str]) -> Onnxd {
     let models = in_repository("models").to_string_lossy().into_owned();
@@ -66,6 +68,40 @@ fn sigterm_finishes_what_has_begun_and_exits_with_0() {
     }
     daemon.wait_for_line("stopped");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn bodies_that_memory_does_not_hold_are_refused_one_by_one() {
+    let daemon = onnxd(&[]).serve();
+    wait_until_ready(&daemon);
+    daemon.limit_further_memory(300 << 20);
+    let part = vec![b' '; 60 << 20];
+    let head = format!(
+        "POST /predict HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n",
+        part.len() + 1
+    );
+    let mut begun = Vec::new();
+    let refused = (0..40).find_map(|_| {
+        let mut connection = Connection::open(daemon.address).expect("the server accepts");
+        connection.write(head.as_bytes());
+        // It is told in the middle.
+        let is_sent = connection.try_write(&part).is_ok();
+        let mut connection = connection.within(Duration::from_millis(100));
+        if !is_sent || connection.has_more() {
+            return Some(connection);
+        }
+        begun.push(connection);
+        None
+    });
+    let answer = refused.expect("the memory has an end").answer();
+    answer.is_error(503, "the server has no memory for the body now");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let first = begun.swap_remove(0);
+    drop(begun);
+    let mut first = first.within(PATIENCE);
+    first.write(b" ");
+    assert_eq!(first.answer().status, 400);
+    assert_eq!(ask(&daemon, &row()), Some(200));
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! What is in the repository, and the control over what is served.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
+use http_body_util::Limited;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -12,12 +11,14 @@ use serde_json::{Map, Value, json};
 use super::{AppState, answer};
 use crate::error::{Error, Result};
 use crate::http::App;
+use crate::http::collect::collect;
 use crate::service::repository::{Control, IndexEntry};
 
 /// Triton's clients name it; no model depends on another here.
 const DEPENDENTS: &str = "unload_dependents";
 
-type Body = Result<Bytes, BytesRejection>;
+/// More is no request of these.
+const MOST_BYTES: usize = 2 << 20;
 
 /// What may be asked of the index.
 #[derive(Deserialize, Default)]
@@ -37,7 +38,7 @@ struct ControlRequest {
 
 /// `POST /v2/repository/index`
 pub async fn index(State(app): AppState, body: Body) -> Response {
-    answer(read::<IndexRequest>(body).map(|request| {
+    answer(read::<IndexRequest>(&app, body).await.map(|request| {
         let entries = app.service.index(request.ready).into_iter();
         entries.map(entry).collect()
     }))
@@ -45,7 +46,7 @@ pub async fn index(State(app): AppState, body: Body) -> Response {
 
 /// `POST /v2/repository/models/{model}/load`
 pub async fn load(State(app): AppState, Path(model): Path<String>, body: Body) -> Response {
-    answer(match read_control(body) {
+    answer(match read_control(&app, body).await {
         Ok(request) => done(app.service.load(control(&app, &model, &request)).await),
         Err(error) => Err(error),
     })
@@ -53,7 +54,7 @@ pub async fn load(State(app): AppState, Path(model): Path<String>, body: Body) -
 
 /// `POST /v2/repository/models/{model}/unload`
 pub async fn unload(State(app): AppState, Path(model): Path<String>, body: Body) -> Response {
-    answer(match read_control(body) {
+    answer(match read_control(&app, body).await {
         Ok(request) => done(app.service.unload(control(&app, &model, &request)).await),
         Err(error) => Err(error),
     })
@@ -82,8 +83,8 @@ fn entry(entry: IndexEntry) -> Value {
     json!({ "name": name, "version": version, "state": state.name(), "reason": reason })
 }
 
-fn read_control(body: Body) -> Result<ControlRequest> {
-    let request: ControlRequest = read(body)?;
+async fn read_control(app: &App, body: Body) -> Result<ControlRequest> {
+    let request: ControlRequest = read(app, body).await?;
     match request.parameters.get(DEPENDENTS) {
         None | Some(Value::Bool(_)) => Ok(request),
         Some(other) => Err(Error::invalid(format!(
@@ -93,11 +94,9 @@ fn read_control(body: Body) -> Result<ControlRequest> {
 }
 
 /// A small JSON body; none is as good as an empty object.
-fn read<T: DeserializeOwned + Default>(body: Body) -> Result<T> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Error::too_large("the body is larger than the limit"),
-        _ => Error::invalid("the body could not be read or decompressed").with_source(rejection),
-    })?;
+async fn read<T: DeserializeOwned + Default>(app: &App, body: Body) -> Result<T> {
+    let limit = app.limits.body_bytes.min(MOST_BYTES);
+    let body = collect(Body::new(Limited::new(body, limit)), 0, limit).await?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }

@@ -161,16 +161,20 @@ impl Daemon {
 
     /// The most bytes of memory that were ever resident.
     pub fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(status).expect("the process lives");
-        let peak = |line: &str| {
-            line.strip_prefix("VmHWM:")?
+        let value = |line: &str| {
+            line.strip_prefix(field)?
                 .trim()
                 .strip_suffix(" kB")?
                 .parse()
                 .ok()
         };
-        let kilobytes: Option<u64> = status.lines().find_map(peak);
+        let kilobytes: Option<u64> = status.lines().find_map(value);
         kilobytes.expect("the kernel tells") << 10
     }
 
@@ -184,11 +188,20 @@ impl Daemon {
 
     /// Lets the process open no file from this number on.
     pub fn limit_open_files(&self, count: u64) {
+        self.limit(Resource::Nofile, count);
+    }
+
+    /// Lets the process map so many bytes more.
+    pub fn limit_further_memory(&self, bytes: u64) {
+        self.limit(Resource::As, self.status_bytes("VmSize:") + bytes);
+    }
+
+    fn limit(&self, resource: Resource, most: u64) {
         let limit = Rlimit {
-            current: Some(count),
-            maximum: Some(count),
+            current: Some(most),
+            maximum: Some(most),
         };
-        let set = prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit);
+        let set = prlimit(Some(Pid::from_child(&self.child)), resource, limit);
         set.expect("the process is ours");
     }
 
