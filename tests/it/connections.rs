@@ -344,6 +344,32 @@ fn fewer_connections_than_wanted_are_taken_where_files_are_few() {
 }
 
 #[test]
+fn the_admin_address_has_connections_of_its_own_and_shares_the_descriptors() {
+    let onnxd = Onnxd::new(["serve"]).under_limit("-n 100");
+    let onnxd = onnxd.with("ONNXD_SERVER__ADMIN_ADDRESS", "127.0.0.1:0");
+    let server = onnxd.file("models/README.md", "none yet").serve();
+    let admin = server.admin_address.expect("it tells its address");
+    let open = || {
+        let metrics = ask(admin, "/metrics");
+        let shown = |line: &str| line.strip_prefix("onnxd_connections ")?.parse().ok();
+        let shown: Option<usize> = metrics.text().lines().find_map(shown);
+        shown.expect("it is shown")
+    };
+    let connect = |address, count| -> Vec<_> {
+        let open = |_| Connection::open(address).expect("the system accepts");
+        (0..count).map(open).collect()
+    };
+    let public = connect(server.address, 10);
+    eventually("both are counted", || open() == 11);
+    let many = (connect(server.address, 60), connect(admin, 60));
+    assert!(is_alive(server.address));
+    assert!(is_alive(admin));
+    let shown = open();
+    assert!((11..=50).contains(&shown), "{shown} are open");
+    drop((public, many));
+}
+
+#[test]
 fn idle_connections_give_way_when_there_are_no_more_descriptors() {
     let server = daemon("-n 200");
     let idle: Vec<_> = (0..20)
