@@ -5,6 +5,7 @@ mod activity;
 mod conversation;
 mod service;
 mod stream;
+mod streams;
 
 use std::collections::HashMap;
 use std::io;
