@@ -3,6 +3,7 @@
 
 mod activity;
 mod conversation;
+mod framing;
 mod service;
 mod stream;
 mod streams;

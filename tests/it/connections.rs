@@ -96,6 +96,41 @@ fn the_time_for_a_head_begins_with_its_first_byte() {
 }
 
 #[test]
+fn a_head_that_came_with_the_request_before_it_has_no_more_time() {
+    let server = echo().with("server.header_timeout_ms", "300").start();
+    let mut slow = Connection::open(server.address).expect("the server accepts");
+    let body = r#"{"instances": [1]}"#;
+    let length = body.len();
+    let request = format!("POST /predict HTTP/1.1\r\nhost: test\r\ncontent-length: {length}");
+    slow.write(format!("{request}\r\n\r\n{body}GET /li").as_bytes());
+    server.gate.wait_for_blocked(1);
+    // A request in flight may take as long as it likes.
+    sleep(2 * LONG);
+    server.gate.open();
+    assert_eq!(slow.answer().status, 200);
+    let begun = Instant::now();
+    assert!(slow.is_closed());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    wait_for_closed(&server, "header_timeout", 1.0);
+}
+
+#[test]
+fn heads_that_come_together_are_all_answered() {
+    let server = echo().with("server.header_timeout_ms", "100").start();
+    let mut connection = Connection::open(server.address).expect("the server accepts");
+    let get = "GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n";
+    connection.write(format!("{get}{get}GET /health/").as_bytes());
+    connection.write(b"live HTTP/1.1\r\nhost: test\r\n\r\n");
+    for _ in 0..3 {
+        assert_eq!(connection.answer().status, 200);
+    }
+    sleep(LONG);
+    connection.write(get.as_bytes());
+    assert_eq!(connection.answer().status, 200);
+    assert_eq!(closed(&server, "header_timeout"), 0.0);
+}
+
+#[test]
 fn a_slow_body_is_answered_with_an_error_and_the_connection_closed() {
     let server = echo().with("server.body_timeout_ms", "100").start();
     let mut slow = Connection::open(server.address).expect("the server accepts");

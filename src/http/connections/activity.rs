@@ -135,20 +135,15 @@ impl Activity {
     /// A request begins.
     pub fn begin(self: &Arc<Activity>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.head_begun.store(false, Relaxed);
         InFlight(self.clone())
     }
 
-    /// Bytes came that can only be those of a head if no request is in flight.
-    pub fn head_came(&self) {
-        if self.in_flight.load(Acquire) == 0 && !self.head_begun.swap(true, Relaxed) {
+    /// Bytes came; whether a head has begun and not ended. While a request is in flight, that head's time has not begun.
+    pub fn came(&self, is_in_head: bool) {
+        let was_in_head = self.head_begun.swap(is_in_head, Relaxed);
+        if is_in_head && !was_in_head && self.in_flight.load(Acquire) == 0 {
             self.since.store(now(), Relaxed);
         }
-    }
-
-    /// What came was no head.
-    pub fn no_head_came(&self) {
-        self.head_begun.store(false, Relaxed);
     }
 
     /// The stream took what was written, or none of it.
