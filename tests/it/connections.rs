@@ -409,7 +409,7 @@ fn the_admin_address_has_connections_of_its_own_and_shares_the_descriptors() {
     };
     let public = connect(server.address, 10);
     eventually("both are counted", || open() == 11);
-    let many = (connect(server.address, 60), connect(admin, 60));
+    let many = (connect(server.address, 60), connect(admin, 15));
     assert!(is_alive(server.address));
     assert!(is_alive(admin));
     let shown = open();
