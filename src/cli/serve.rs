@@ -62,6 +62,7 @@ async fn serve(config: Config, metrics: Metrics, threads: usize) -> Result<()> {
         version = VERSION,
         address = %server.address(),
         grpc_address = server.grpc_address().map(tracing::field::display),
+        admin_address = server.admin_address().map(tracing::field::display),
         models = %server.repository().display(),
         engines = server.engines().names().join(", "),
         inference_threads = threads,

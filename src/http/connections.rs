@@ -1,10 +1,12 @@
-//! Accepts connections on every port and serves HTTP/1.1 and HTTP/2 on each, until the server stops accepting and the
-//! last one is done. The limits hold over all ports together.
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on each, until the server stops accepting and the last one is
+//! done. The limits hold over all ports that share a [`Connections`]: the public ports do, the admin address has its own.
 
 mod activity;
 mod conversation;
+mod framing;
 mod service;
 mod stream;
+mod streams;
 mod unread;
 
 use std::collections::HashMap;
@@ -34,7 +36,7 @@ const MOST_LEAVING: usize = 100;
 /// File descriptors that are left for everything but connections.
 const OTHER_FILES: usize = 256;
 
-/// The connections of all ports. Cloning is cheap.
+/// The connections of all ports that share one limit. Cloning is cheap.
 #[derive(Clone)]
 pub struct Connections {
     shared: Arc<Shared>,
@@ -52,8 +54,14 @@ struct Shared {
 type Accepted = io::Result<(TcpStream, SocketAddr)>;
 
 impl Connections {
-    /// No connections yet, on no port.
-    pub fn new(limits: ConnectionLimits, shutdown: Shutdown, metrics: Metrics) -> Connections {
+    /// No connections yet, on no port. There may be as many as the limits say, and as so many percent of
+    /// the descriptors that connections can have suffice for.
+    pub fn new(
+        limits: ConnectionLimits,
+        percent: usize,
+        shutdown: Shutdown,
+        metrics: Metrics,
+    ) -> Connections {
         for limit in Limit::COUNTED {
             metrics.count_closed_connections(limit.label(), 0);
         }
@@ -61,7 +69,7 @@ impl Connections {
             limits,
             shutdown,
             metrics,
-            room: Arc::new(Semaphore::new(possible(limits.max_connections))),
+            room: Arc::new(Semaphore::new(possible(limits.max_connections, percent))),
             open: Mutex::default(),
             next_id: AtomicU64::new(0),
         };
@@ -176,10 +184,8 @@ impl Shared {
     fn open(self: Arc<Shared>) -> Open {
         let id = self.next_id.fetch_add(1, Relaxed);
         let activity = Arc::new(Activity::default());
-        let mut open = self.lock();
-        open.insert(id, activity.clone());
-        self.metrics.set_connections(open.len());
-        drop(open);
+        self.lock().insert(id, activity.clone());
+        self.metrics.connection_opened();
         Open {
             connections: self,
             id,
@@ -223,19 +229,19 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.remove(&self.id);
-        self.connections.metrics.set_connections(open.len());
+        self.connections.lock().remove(&self.id);
+        self.connections.metrics.connection_closed();
     }
 }
 
-/// As many connections as are wanted and as there can be descriptors for.
-fn possible(wanted: usize) -> usize {
+/// As many connections as are wanted and as so many percent of the descriptors suffice for.
+fn possible(wanted: usize, percent: usize) -> usize {
     let Some(files) = process::raise_open_files_limit() else {
         return wanted;
     };
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let possible = files.saturating_sub(OTHER_FILES).max(files / 2).max(1);
+    let all = files.saturating_sub(OTHER_FILES).max(files / 2);
+    let possible = (all.saturating_mul(percent) / 100).max(1);
     if possible < wanted {
         tracing::warn!(
             wanted,

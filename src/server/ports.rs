@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::config::{Limits, ServerConfig};
+use crate::config::{ConnectionLimits, Limits, ServerConfig};
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::http::connections::Connections;
@@ -39,9 +39,6 @@ pub struct Ports {
     pub grpc: Option<Port>,
     /// Health, metrics and control, where they have an address of their own.
     pub admin: Option<Port>,
-    connections: Connections,
-    /// Apart, so that whoever fills the one does not shut the other.
-    admin_connections: Connections,
 }
 
 /// A listener, and what is served there.
@@ -49,7 +46,13 @@ pub struct Port {
     pub address: SocketAddr,
     listener: TcpListener,
     router: Router,
+    connections: Connections,
 }
+
+/// What the admin address has of the connections, and of the descriptors that there are for them: few ask there.
+const ADMIN_PERCENT: usize = 10;
+/// It has this many at least.
+const FEWEST_ADMIN: usize = 16;
 
 impl Listeners {
     /// Binds every address that the configuration names.
@@ -76,74 +79,72 @@ impl Ports {
     pub fn new(listeners: Listeners, core: &Core, config: &ServerConfig) -> Result<Ports> {
         let Listeners { http, grpc, admin } = listeners;
         let routes = http::routes(config);
-        let router = |door, routes| http::router(core.app(door, routes), config);
-        let at = |door| router(door, http::at_door(&routes, door));
-        let (http, admin) = match admin {
+        let router = |door| http::router(core.app(door, http::at_door(&routes, door)), config);
+        let connections = |limits, percent| {
+            let (shutdown, metrics) = (core.shutdown.clone(), core.metrics.clone());
+            Connections::new(limits, percent, shutdown, metrics)
+        };
+        let limits = config.connections;
+        let (public, at_http, admin) = match admin {
             None => {
                 let all = routes.as_slice().into();
-                (Port::new(http, router(Door::Public, all))?, None)
+                let router = http::router(core.app(Door::Public, all), config);
+                (connections(limits, 100), router, None)
             }
-            Some(admin) => (
-                Port::new(http, at(Door::Public))?,
-                Some(Port::new(admin, at(Door::Admin))?),
-            ),
+            Some(admin) => {
+                // Apart, so that whoever fills the one does not shut the other.
+                let few = limits.max_connections * ADMIN_PERCENT / 100;
+                let own = ConnectionLimits {
+                    max_connections: few.max(FEWEST_ADMIN),
+                    ..limits
+                };
+                let own = connections(own, ADMIN_PERCENT);
+                let admin = Port::new(admin, router(Door::Admin), own)?;
+                let public = connections(limits, 100 - ADMIN_PERCENT);
+                (public, router(Door::Public), Some(admin))
+            }
         };
         let grpc = match grpc {
             Some(listener) => {
                 let router = grpc::router(core.grpc_app(config))?;
-                Some(Port::new(listener, router)?)
+                Some(Port::new(listener, router, public.clone())?)
             }
             None => None,
         };
-        let connections = || {
-            let (shutdown, metrics) = (core.shutdown.clone(), core.metrics.clone());
-            Connections::new(config.connections, shutdown, metrics)
-        };
         Ok(Ports {
-            http,
+            http: Port::new(http, at_http, public)?,
             grpc,
             admin,
-            connections: connections(),
-            admin_connections: connections(),
         })
     }
 
     /// Answers until the server closes and the last connection has ended.
     pub async fn serve(self) {
-        let Ports {
-            http,
-            grpc,
-            admin,
-            connections,
-            admin_connections,
-        } = self;
-        tokio::join!(
-            http.serve(&connections),
-            serve(grpc, &connections),
-            serve(admin, &admin_connections),
-        );
+        let Ports { http, grpc, admin } = self;
+        tokio::join!(http.serve(), serve(grpc), serve(admin));
     }
 }
 
-async fn serve(port: Option<Port>, connections: &Connections) {
+async fn serve(port: Option<Port>) {
     if let Some(port) = port {
-        port.serve(connections).await;
+        port.serve().await;
     }
 }
 
 impl Port {
-    fn new(listener: TcpListener, router: Router) -> Result<Port> {
+    fn new(listener: TcpListener, router: Router, connections: Connections) -> Result<Port> {
         let unknown = |error| Error::internal("a port has no address").with_source(error);
         let address = listener.local_addr().map_err(unknown)?;
         Ok(Port {
             address,
             listener,
             router,
+            connections,
         })
     }
 
-    async fn serve(self, connections: &Connections) {
-        connections.serve(self.listener, self.router).await;
+    async fn serve(self) {
+        self.connections.serve(self.listener, self.router).await;
     }
 }
 

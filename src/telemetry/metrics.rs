@@ -277,9 +277,14 @@ impl Metrics {
         }
     }
 
-    /// Shows how many connections are open.
-    pub fn set_connections(&self, open: usize) {
-        self.inner.connections.set(open as i64);
+    /// Counts one more open connection.
+    pub fn connection_opened(&self) {
+        self.inner.connections.inc();
+    }
+
+    /// Counts one open connection less.
+    pub fn connection_closed(&self) {
+        self.inner.connections.dec();
     }
 
     /// Counts connections that were closed at this limit; none, to show that there is one.

@@ -96,6 +96,41 @@ fn the_time_for_a_head_begins_with_its_first_byte() {
 }
 
 #[test]
+fn a_head_that_came_with_the_request_before_it_has_no_more_time() {
+    let server = echo().with("server.header_timeout_ms", "300").start();
+    let mut slow = Connection::open(server.address).expect("the server accepts");
+    let body = r#"{"instances": [1]}"#;
+    let length = body.len();
+    let request = format!("POST /predict HTTP/1.1\r\nhost: test\r\ncontent-length: {length}");
+    slow.write(format!("{request}\r\n\r\n{body}GET /li").as_bytes());
+    server.gate.wait_for_blocked(1);
+    // A request in flight may take as long as it likes.
+    sleep(2 * LONG);
+    server.gate.open();
+    assert_eq!(slow.answer().status, 200);
+    let begun = Instant::now();
+    assert!(slow.is_closed());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    wait_for_closed(&server, "header_timeout", 1.0);
+}
+
+#[test]
+fn heads_that_come_together_are_all_answered() {
+    let server = echo().with("server.header_timeout_ms", "100").start();
+    let mut connection = Connection::open(server.address).expect("the server accepts");
+    let get = "GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n";
+    connection.write(format!("{get}{get}GET /health/").as_bytes());
+    connection.write(b"live HTTP/1.1\r\nhost: test\r\n\r\n");
+    for _ in 0..3 {
+        assert_eq!(connection.answer().status, 200);
+    }
+    sleep(LONG);
+    connection.write(get.as_bytes());
+    assert_eq!(connection.answer().status, 200);
+    assert_eq!(closed(&server, "header_timeout"), 0.0);
+}
+
+#[test]
 fn a_slow_body_is_answered_with_an_error_and_the_connection_closed() {
     let server = echo().with("server.body_timeout_ms", "100").start();
     let mut slow = Connection::open(server.address).expect("the server accepts");
@@ -167,12 +202,25 @@ fn a_client_that_does_not_take_its_answer_is_cut_off() {
     let server = echo().with("server.body_timeout_ms", "300").start();
     let mut first = server.send(&large());
     wait_for_closed(&server, "answer_timeout", 1.0);
-    let second = Http2::open(server.address);
-    let head = second.head(&large());
-    assert_eq!(head.status(), 200);
-    wait_for_closed(&server, "answer_timeout", 2.0);
     assert!(first.bytes_to_end() < 10_000_000);
-    second.wait_until_closed();
+}
+
+#[test]
+fn over_http2_the_answer_alone_that_is_not_taken_is_cut_off() {
+    let server = echo().with("server.body_timeout_ms", "300").start();
+    let client = Http2::open(server.address);
+    let left = client.head(&large());
+    assert_eq!(left.status(), 200);
+    let begun = Instant::now();
+    while begun.elapsed() < 4 * LONG {
+        assert_eq!(client.ask(&predict(7)).status, 200);
+        sleep(Duration::from_millis(10));
+    }
+    let (bytes, error) = client.rest(left);
+    assert!(bytes < 10_000_000, "{bytes} bytes came");
+    error.expect_err("the stream was reset");
+    assert_eq!(client.ask(&large()).status, 200);
+    assert_eq!(closed(&server, "answer_timeout"), 0.0);
 }
 
 #[test]
@@ -390,6 +438,32 @@ fn fewer_connections_than_wanted_are_taken_where_files_are_few() {
     let shown: Option<usize> = metrics.text().lines().find_map(shown);
     assert!(shown.is_some_and(|open| open <= 50), "{shown:?} are open");
     drop(many);
+}
+
+#[test]
+fn the_admin_address_has_connections_of_its_own_and_shares_the_descriptors() {
+    let onnxd = Onnxd::new(["serve"]).under_limit("-n 100");
+    let onnxd = onnxd.with("ONNXD_SERVER__ADMIN_ADDRESS", "127.0.0.1:0");
+    let server = onnxd.file("models/README.md", "none yet").serve();
+    let admin = server.admin_address.expect("it tells its address");
+    let open = || {
+        let metrics = ask(admin, "/metrics");
+        let shown = |line: &str| line.strip_prefix("onnxd_connections ")?.parse().ok();
+        let shown: Option<usize> = metrics.text().lines().find_map(shown);
+        shown.expect("it is shown")
+    };
+    let connect = |address, count| -> Vec<_> {
+        let open = |_| Connection::open(address).expect("the system accepts");
+        (0..count).map(open).collect()
+    };
+    let public = connect(server.address, 10);
+    eventually("both are counted", || open() == 11);
+    let many = (connect(server.address, 60), connect(admin, 15));
+    assert!(is_alive(server.address));
+    assert!(is_alive(admin));
+    let shown = open();
+    assert!((11..=50).contains(&shown), "{shown} are open");
+    drop((public, many));
 }
 
 #[test]

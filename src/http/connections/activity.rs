@@ -66,7 +66,7 @@ pub enum Limit {
     Head,
     /// There was no request.
     Idle,
-    /// The client does not take its answer.
+    /// The client takes nothing of its answers.
     Answer,
     /// Others needed its place.
     Room,
@@ -100,9 +100,6 @@ pub struct Activity {
     head_begun: AtomicBool,
     /// When the stream refused bytes that it has not taken since; 0 if there are none.
     stuck_since: AtomicU64,
-    /// Answers of which a part was handed over and the client has yet to make room for the rest.
-    half_given: AtomicUsize,
-    given_at: AtomicU64,
     farewell: AtomicU8,
     asked_at: AtomicU64,
     asked: Notify,
@@ -115,8 +112,6 @@ impl Default for Activity {
             since: AtomicU64::new(now()),
             head_begun: AtomicBool::new(false),
             stuck_since: AtomicU64::new(0),
-            half_given: AtomicUsize::new(0),
-            given_at: AtomicU64::new(0),
             farewell: AtomicU8::new(0),
             asked_at: AtomicU64::new(0),
             asked: Notify::new(),
@@ -136,48 +131,19 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer of which a part was handed over, for as long as it lives.
-#[derive(Debug)]
-pub struct HalfGiven(Arc<Activity>);
-
-impl HalfGiven {
-    /// Another part was handed over.
-    pub fn another(&self) {
-        self.0.given_at.store(now(), Relaxed);
-    }
-}
-
-impl Drop for HalfGiven {
-    fn drop(&mut self) {
-        self.0.half_given.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Activity {
     /// A request begins.
     pub fn begin(self: &Arc<Activity>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.head_begun.store(false, Relaxed);
         InFlight(self.clone())
     }
 
-    /// The first part of an answer was handed over.
-    pub fn half_given(self: &Arc<Activity>) -> HalfGiven {
-        self.given_at.store(now(), Relaxed);
-        self.half_given.fetch_add(1, Relaxed);
-        HalfGiven(self.clone())
-    }
-
-    /// Bytes came that can only be those of a head if no request is in flight.
-    pub fn head_came(&self) {
-        if self.in_flight.load(Acquire) == 0 && !self.head_begun.swap(true, Relaxed) {
+    /// Bytes came; whether a head has begun and not ended. While a request is in flight, that head's time has not begun.
+    pub fn came(&self, is_in_head: bool) {
+        let was_in_head = self.head_begun.swap(is_in_head, Relaxed);
+        if is_in_head && !was_in_head && self.in_flight.load(Acquire) == 0 {
             self.since.store(now(), Relaxed);
         }
-    }
-
-    /// What came was no head.
-    pub fn no_head_came(&self) {
-        self.head_begun.store(false, Relaxed);
     }
 
     /// The stream took what was written, or none of it.
@@ -237,10 +203,6 @@ impl Activity {
         let stuck_since = self.stuck_since.load(Relaxed);
         if stuck_since != 0 {
             return after(stuck_since, limits.body_timeout, Limit::Answer);
-        }
-        if self.half_given.load(Relaxed) > 0 {
-            let given_at = self.given_at.load(Relaxed);
-            return after(given_at, limits.body_timeout, Limit::Answer);
         }
         if self.in_flight.load(Acquire) > 0 {
             return None;

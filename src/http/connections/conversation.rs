@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use super::activity::{Activity, Farewell, Limit, instant, now};
 use super::service::Routes;
 use super::stream::{Protocol, Stream};
+use super::streams::Streams;
 use crate::config::ConnectionLimits;
 
 /// The largest head of an HTTP/1.1 request.
@@ -97,7 +98,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 .await??;
         }
         Some(Protocol::Http2) => {
-            let connection = http2::Builder::new(TokioExecutor::new())
+            let streams = Streams::new(watch.limits.body_timeout);
+            let connection = http2::Builder::new(streams)
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
                 .max_frame_size(FRAME_BYTES)

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::framing::Framing;
 
 /// What a client writes first if it speaks HTTP/2 without having been told to.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,8 +28,8 @@ pub struct Stream<S> {
     seen: [u8; PREFACE.len()],
     given: u8,
     filled: u8,
-    /// Whether bytes that come without a request are those of a head. In HTTP/2 they may be anything.
-    tells_heads: bool,
+    /// `None` for HTTP/2, which sends more than heads and bodies.
+    framing: Option<Framing>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
@@ -39,7 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             seen: [0; PREFACE.len()],
             given: 0,
             filled: 0,
-            tells_heads: true,
+            framing: Some(Framing::default()),
         }
     }
 
@@ -51,14 +52,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             if count == 0 && filled == 0 {
                 return Ok(None);
             }
-            self.activity.head_came();
+            let came = filled..filled + count;
             self.filled += count as u8;
+            if let Some(framing) = &mut self.framing {
+                framing.came(&self.seen[came]);
+                self.activity.came(framing.is_in_head());
+            }
             if count == 0 || !PREFACE.starts_with(&self.seen[..usize::from(self.filled)]) {
                 return Ok(Some(Protocol::Http1));
             }
         }
-        self.activity.no_head_came();
-        self.tells_heads = false;
+        self.activity.came(false);
+        self.framing = None;
         Ok(Some(Protocol::Http2))
     }
 }
@@ -79,8 +84,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if this.tells_heads && buf.filled().len() > before {
-            this.activity.head_came();
+        let came = &buf.filled()[before..];
+        if let (Some(framing), false) = (&mut this.framing, came.is_empty()) {
+            framing.came(came);
+            this.activity.came(framing.is_in_head());
         }
         Poll::Ready(Ok(()))
     }

@@ -71,6 +71,22 @@ impl Http2 {
         self.runtime.block_on(response).expect("a head comes")
     }
 
+    /// Reads what is left of an answer; tells how many bytes came, and how they ended.
+    pub fn rest(&self, answer: Response<Incoming>) -> (usize, Result<(), Error>) {
+        let mut body = answer.into_body();
+        let read = async move {
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                match frame {
+                    Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                    Err(error) => return (bytes, Err(error)),
+                }
+            }
+            (bytes, Ok(()))
+        };
+        self.in_time(self.runtime.spawn(read))
+    }
+
     fn response(
         &self,
         request: &Request,

@@ -124,14 +124,16 @@ impl Onnxd {
             lines,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             grpc_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin_address: None,
         };
         let listening = daemon.wait_for_line("listening");
         let address = |key: &str| {
-            let address = listening[key].as_str().expect("it tells its address");
-            address.parse().expect("an address")
+            let address = listening[key].as_str()?;
+            Some(address.parse().expect("an address"))
         };
-        daemon.address = address("address");
-        daemon.grpc_address = address("grpc_address");
+        daemon.address = address("address").expect("it tells its address");
+        daemon.grpc_address = address("grpc_address").expect("it tells its address");
+        daemon.admin_address = address("admin_address");
         daemon
     }
 }
@@ -140,6 +142,7 @@ impl Onnxd {
 pub struct Daemon {
     pub address: SocketAddr,
     pub grpc_address: SocketAddr,
+    pub admin_address: Option<SocketAddr>,
     _folder: TempDir,
     child: Child,
     lines: mpsc::Receiver<String>,
