@@ -12,9 +12,7 @@ use tonic::codec::CompressionEncoding::{Deflate, Gzip, Zstd};
 use tonic::{Code, Request, Status};
 
 use crate::support::eventually;
-use crate::support::grpc::{
-    Client, check_refused, method, numbers, parameter, raw_request, request,
-};
+use crate::support::grpc::{Client, check_refused, method, numbers, parameter, raw_request};
 use crate::support::server::{Setup, TestServer};
 
 /// A model of bytes, however many.
