@@ -17,6 +17,7 @@ pub mod read_outs;
 pub mod service;
 pub mod status;
 pub mod stream;
+pub mod timely;
 pub mod wire;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct App {
     pub shutdown: Shutdown,
     pub limits: Limits,
     pub request_timeout: Duration,
+    /// In which a message must come whole.
+    pub body_timeout: Duration,
 }
 
 /// What every service reads and writes.

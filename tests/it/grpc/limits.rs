@@ -225,3 +225,27 @@ fn more_than_the_queue_holds_is_told_to_come_back() {
         server.gate.open();
     });
 }
+
+#[test]
+fn a_message_must_come_whole_in_time_and_a_stream_may_be_silent_between_two() {
+    let server = bytes().with("server.body_timeout_ms", "300").start();
+    let client = Client::of(&server);
+    let mut silent =
+        client.stream::<ModelInferRequest, ModelStreamInferResponse>(&method("ModelStreamInfer"));
+    let mut ask = || {
+        silent.send(zeros(1));
+        let answer = silent.next().expect("the stream goes on");
+        assert_eq!(answer.expect("the stream goes on").error_message, "");
+    };
+    ask();
+    // Of a message of a hundred bytes.
+    let half = vec![0, 0, 0, 0, 100, 0x0a, 98];
+    for name in ["ModelInfer", "ModelStreamInfer"] {
+        check_refused(
+            Err::<(), _>(client.stall(&method(name), half.clone())),
+            Code::DeadlineExceeded,
+            "a message did not come whole within 300 ms",
+        );
+    }
+    ask();
+}
