@@ -1,6 +1,6 @@
 //! What every exchange leaves behind: one line in the log, and the headers that complete its answer.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,12 +12,26 @@ use crate::serving::deployment::Deployment;
 use crate::serving::lane::Timing;
 use crate::telemetry::logging::milliseconds;
 
-/// What a face tells about an inference.
-#[derive(Clone)]
+/// What a face tells about an inference. It is kept until the exchange ends, and must not keep the deployment: a model
+/// is unloaded when nobody holds it.
+#[derive(Debug, Clone)]
 pub struct Inference {
-    pub deployment: Arc<Deployment>,
+    pub model: String,
+    pub version: String,
     pub rows: usize,
     pub timing: Timing,
+}
+
+impl Inference {
+    /// What is known when it begins.
+    pub fn on(deployment: &Deployment) -> Inference {
+        Inference {
+            model: deployment.facts.model.clone(),
+            version: deployment.facts.version.clone(),
+            rows: 0,
+            timing: Timing::default(),
+        }
+    }
 }
 
 /// How an exchange ended.
@@ -89,8 +103,8 @@ impl AccessLine {
         } = end;
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         let total_ms = milliseconds(*total);
-        let model = inference.map(|inference| inference.deployment.facts.model.as_str());
-        let version = inference.map(|inference| inference.deployment.facts.version.as_str());
+        let model = inference.map(|inference| inference.model.as_str());
+        let version = inference.map(|inference| inference.version.as_str());
         let rows = inference.map(|inference| inference.rows);
         let queue_ms = inference.map(|inference| milliseconds(inference.timing.queue));
         let compute_ms = inference.map(|inference| milliseconds(inference.timing.compute));

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -15,6 +16,7 @@ use super::answer::Answer;
 use super::compression::{self, Compression};
 use super::deadline::Deadline;
 use super::methods::{Kind, Method};
+use super::timely::Timely;
 use super::{App, status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::{AccessLine, End, Inference};
@@ -43,11 +45,14 @@ impl Told {
 
 /// Serves one call and completes its answer.
 pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let exchange = Exchange::begin(&app, &mut request);
     if !is_grpc(request.headers()) {
         let hint = "this port speaks gRPC; the log says at start which one speaks HTTP\n";
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, hint).into_response();
+        let refused = (StatusCode::UNSUPPORTED_MEDIA_TYPE, hint).into_response();
+        let response = exchange.completed(refused);
+        exchange.end_otherwise(response.status(), hint.trim_end());
+        return response;
     }
-    let exchange = Exchange::begin(&app, &mut request);
     let compression = compression::answer_as_asked(request.headers_mut());
     let mut ending = match ending(&app, exchange.method.kind, &mut request) {
         Ok(ending) => ending,
@@ -58,6 +63,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             return response;
         }
     };
+    let request = request.map(|body| Body::new(Timely::new(body, app.body_timeout)));
     let served = async {
         match compression {
             Compression::Off => next.run(request).await,
@@ -74,7 +80,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
         return response;
     }
     response.map(|body| {
-        axum::body::Body::new(Answer {
+        Body::new(Answer {
             body,
             compression,
             ending,
@@ -168,16 +174,22 @@ impl Exchange {
     pub fn end(mut self, status: &Status) {
         let code = status.code();
         let reason = (code != Code::Ok).then(|| status::reason(status));
-        self.write(code, self.level(status), reason.as_deref());
+        let level = self.level(status);
+        self.write(StatusCode::OK, code, level, reason.as_deref());
     }
 
-    fn write(&mut self, code: Code, level: Level, reason: Option<&str>) {
+    /// Ends what is no call, with a status of HTTP.
+    fn end_otherwise(mut self, http: StatusCode, reason: &str) {
+        self.write(http, Code::Unknown, Level::INFO, Some(reason));
+    }
+
+    fn write(&mut self, http: StatusCode, code: Code, level: Level, reason: Option<&str>) {
         let Some(counted) = self.counted.take() else {
             return;
         };
         let code = status::name(code);
         self.line.write(&End {
-            status: StatusCode::OK.as_u16(),
+            status: http.as_u16(),
             code: Some(code),
             level,
             total: counted.elapsed(),
@@ -207,6 +219,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.write(
+            StatusCode::OK,
             Code::Cancelled,
             match self.method.kind {
                 Kind::Probe => Level::DEBUG,

@@ -18,7 +18,6 @@ use crate::exchange::aside::aside;
 use crate::oip::parameters::{OutputParameters, Parameters, RequestParameters, Value};
 use crate::oip::request::WantedOutput;
 use crate::service::types::{InferRequest, InferResponse, RequestedOutput};
-use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
@@ -58,14 +57,8 @@ pub async fn infer(
         .service
         .call(&target(&request.model_name, &request.model_version))?;
     let deployment = call.deployment().clone();
-    let tell = |rows, timing| {
-        context.told.set(Inference {
-            deployment: deployment.clone(),
-            rows,
-            timing,
-        });
-    };
-    tell(0, Timing::default());
+    let told = Inference::on(&deployment);
+    context.told.set(told.clone());
     let decoding = Instant::now();
     let cost = contents::cost_of_reading(&request.inputs, &request.raw_input_contents);
     let decoded = aside(cost, || decode(request, call.signature(), &app.limits));
@@ -92,7 +85,11 @@ pub async fn infer(
         timing,
         ending,
     } = call.run(request).await?;
-    tell(rows, timing);
+    context.told.set(Inference {
+        rows,
+        timing,
+        ..told
+    });
     let (outputs, raw_output_contents) = contents::outputs(outputs);
     ending.told(Ok(ModelInferResponse {
         model_name: deployment.facts.model.clone(),

@@ -21,7 +21,6 @@ use crate::oip::response::{Answer, ModelRef};
 use crate::service::Call;
 use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
-use crate::serving::lane::Timing;
 use crate::serving::registry::Target;
 use crate::tensor::value::NamedTensor;
 
@@ -112,11 +111,7 @@ pub async fn infer(app: &App, target: Target, face: Face, request: Request) -> R
         Ok(call) => call,
         Err(error) => return error::response(&error),
     };
-    let mut told = Inference {
-        deployment: call.deployment().clone(),
-        rows: 0,
-        timing: Timing::default(),
-    };
+    let mut told = Inference::on(call.deployment());
     let answered = run(app, call, face, request, &mut told).await;
     let mut response = answered.unwrap_or_else(|error| error::response(&error));
     response.extensions_mut().insert(told);

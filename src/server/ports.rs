@@ -167,6 +167,7 @@ impl Core {
             shutdown: self.shutdown.clone(),
             limits: self.limits,
             request_timeout: config.request_timeout,
+            body_timeout: config.connections.body_timeout,
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use onnxd::grpc::inference::infer_parameter::ParameterChoice;
-use onnxd::grpc::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use onnxd::grpc::inference::{
+    ModelInferRequest, ModelInferResponse, ModelReadyRequest, ModelReadyResponse,
+    ModelStreamInferResponse,
+};
 use serde_json::json;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip, Zstd};
 use tonic::{Code, Request, Status};
@@ -61,19 +64,43 @@ fn the_limit_is_that_of_http_bodies() {
     }
 }
 
-/// Such a message takes two bytes a field to send, and a hundred to hold.
+/// Such a message takes two bytes a field to send, and hundreds to hold.
 #[test]
 fn a_message_of_empty_fields_is_refused_before_it_is_read() {
     let server = bytes().start();
-    let mut request = zeros(1);
-    request.inputs = vec![Default::default(); 1 << 20];
-    for client in [Client::of(&server), Client::of(&server).compressing(Gzip)] {
-        check_refused(
-            client.infer(request.clone()),
-            Code::ResourceExhausted,
-            "a message has more than 16384 fields; many elements come in raw_input_contents",
-        );
+    let mut inputs = zeros(1);
+    inputs.inputs = vec![Default::default(); 40_000];
+    let mut outputs = zeros(1);
+    outputs.outputs = vec![Default::default(); 40_000];
+    let mut raw = zeros(1);
+    raw.raw_input_contents = vec![Default::default(); 40_000];
+    let mut shape = zeros(1);
+    shape.inputs[0].shape = vec![1; 40_000];
+    for request in [inputs, outputs, raw, shape] {
+        for client in [Client::of(&server), Client::of(&server).compressing(Gzip)] {
+            check_refused(
+                client.infer(request.clone()),
+                Code::ResourceExhausted,
+                "a message has more than 32768 fields; many elements come in raw_input_contents",
+            );
+        }
     }
+}
+
+#[test]
+fn a_method_without_tensors_takes_small_messages_only() {
+    let server = bytes().start();
+    let client = Client::of(&server);
+    let ready = |name_bytes| {
+        let request = ModelReadyRequest {
+            name: "m".repeat(name_bytes),
+            version: String::new(),
+        };
+        client.ask::<_, ModelReadyResponse>("ModelReady", request)
+    };
+    assert!(!ready(200 << 10).expect("it is within the limit").ready);
+    let status = ready(300 << 10).expect_err("it is over the limit");
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 }
 
 #[test]
@@ -197,4 +224,28 @@ fn more_than_the_queue_holds_is_told_to_come_back() {
         assert!(pushback >= Some(1000), "{status:?}");
         server.gate.open();
     });
+}
+
+#[test]
+fn a_message_must_come_whole_in_time_and_a_stream_may_be_silent_between_two() {
+    let server = bytes().with("server.body_timeout_ms", "300").start();
+    let client = Client::of(&server);
+    let mut silent =
+        client.stream::<ModelInferRequest, ModelStreamInferResponse>(&method("ModelStreamInfer"));
+    let mut ask = || {
+        silent.send(zeros(1));
+        let answer = silent.next().expect("the stream goes on");
+        assert_eq!(answer.expect("the stream goes on").error_message, "");
+    };
+    ask();
+    // Of a message of a hundred bytes.
+    let half = vec![0, 0, 0, 0, 100, 0x0a, 98];
+    for name in ["ModelInfer", "ModelStreamInfer"] {
+        check_refused(
+            Err::<(), _>(client.stall(&method(name), half.clone())),
+            Code::DeadlineExceeded,
+            "a message did not come whole within 300 ms",
+        );
+    }
+    ask();
 }

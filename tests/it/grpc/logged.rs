@@ -104,6 +104,10 @@ fn who_speaks_http_is_told_that_this_is_grpc() {
         answer.text().contains("this port speaks gRPC"),
         "{answer:?}"
     );
+    assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    assert!(answer.header("server-timing").is_some(), "{answer:?}");
+    let counted = r#"onnxd_grpc_requests_total{code="UNKNOWN",method="unknown"}"#;
+    eventually("it is counted", || server.metric(counted) == Some(1.0));
 }
 
 #[test]

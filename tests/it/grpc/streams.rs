@@ -117,3 +117,23 @@ fn what_is_no_request_ends_the_stream() {
     let status = stream.next().expect_err("it cannot be read");
     assert_eq!(status.code(), Code::Internal, "{status:?}");
 }
+
+/// A stream may stay open for as long as its client likes; what it asked has had its answer.
+#[test]
+fn an_open_stream_does_not_keep_a_model_from_being_unloaded() {
+    let server = Setup::scripted(json!({ "inputs": [["x", "INT64", [null]]] }))
+        .with("repository.mode", "explicit")
+        .start();
+    let client = Client::of(&server);
+    let mut stream = stream(&client);
+    send(&stream, 7);
+    assert_eq!(next(&mut stream), ("7".to_owned(), String::new()));
+    server.post("/v2/repository/models/m/unload", "{}").ok();
+    eventually("the model is gone", || {
+        let index = server.post("/v2/repository/index", "{}").ok();
+        index[0]["state"] == "UNAVAILABLE"
+    });
+    send(&stream, 8);
+    let message = next(&mut stream).1;
+    assert!(message.contains("was unloaded"), "{message}");
+}

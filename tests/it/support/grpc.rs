@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::http;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use onnxd::grpc::inference::infer_parameter::ParameterChoice;
@@ -18,6 +19,7 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
@@ -114,6 +116,27 @@ impl Client {
             let answer = tokio::time::timeout(moment, answer).await;
             assert!(answer.is_err(), "it was answered");
         });
+    }
+
+    /// The status of a call whose body is these bytes and does not end.
+    #[track_caller]
+    pub fn stall(&self, path: &str, bytes: Vec<u8>) -> Status {
+        let sent = tokio_stream::once(Ok::<_, Status>(Frame::data(bytes.into())));
+        let body = StreamBody::new(sent.chain(tokio_stream::pending()));
+        let request = http::Request::post(format!("http://test{path}"))
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(body))
+            .expect("it is a request");
+        let mut connection = self.connection.0.clone();
+        let ended = async {
+            let answer = connection.send_request(request).await.expect("an answer");
+            let alone = Status::from_header_map(answer.headers());
+            let body = answer.into_body().collect().await.expect("the body ends");
+            alone.or_else(|| Status::from_header_map(body.trailers()?))
+        };
+        let ended = async { tokio::time::timeout(PATIENCE, ended).await };
+        let status = self.runtime.block_on(ended).expect("it ends in time");
+        status.expect("it ends with a status")
     }
 
     /// The answer of a method of the inference service.
