@@ -71,3 +71,45 @@ async fn woken() {
 async fn turn() -> SemaphorePermit<'static> {
     TURNS.acquire().await.expect("turns are never closed")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+    fn work() {
+        let at_work = AT_WORK.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(at_work <= available_parallelism().map_or(1, usize::from));
+        sleep(Duration::from_millis(2));
+        AT_WORK.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn no_more_is_worked_on_at_once_than_there_are_turns() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let all = runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for _ in 0..40 {
+                tasks.spawn(aside_in_turn(LARGE_BYTES + 1, work));
+                tasks.spawn(all_aside(async {
+                    work();
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    aside(LARGE_BYTES + 1, work);
+                }));
+            }
+            tasks.join_all().await.len()
+        });
+        assert_eq!(all, 80);
+    }
+}
