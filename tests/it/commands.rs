@@ -32,7 +32,7 @@ fn help_says_what_there_is() {
               --config <FILE>     Configuration file: TOML, YAML or JSON [default: onnxd.toml, if it is there]
               --address <IP>      IP address to listen on
               --port <PORT>       HTTP port; 0 lets the system choose one
-              --grpc-port <PORT>  Reserved for gRPC: a port or `off`
+              --grpc-port <PORT>  gRPC port; 0 lets the system choose one, `off` serves no gRPC
               --models <PATH>     Model repository: a folder of models, or one .onnx file
           -h, --help              Print help
           -V, --version           Print version
@@ -46,7 +46,7 @@ fn help_says_what_there_is() {
               --config <FILE>     Configuration file: TOML, YAML or JSON [default: onnxd.toml, if it is there]
               --address <IP>      IP address to listen on
               --port <PORT>       HTTP port; 0 lets the system choose one
-              --grpc-port <PORT>  Reserved for gRPC: a port or `off`
+              --grpc-port <PORT>  gRPC port; 0 lets the system choose one, `off` serves no gRPC
               --models <PATH>     Model repository: a folder of models, or one .onnx file
           -h, --help              Print help
 
@@ -90,7 +90,7 @@ fn help_says_what_there_is() {
               --config <FILE>     Configuration file: TOML, YAML or JSON [default: onnxd.toml, if it is there]
               --address <IP>      IP address to listen on
               --port <PORT>       HTTP port; 0 lets the system choose one
-              --grpc-port <PORT>  Reserved for gRPC: a port or `off`
+              --grpc-port <PORT>  gRPC port; 0 lets the system choose one, `off` serves no gRPC
               --models <PATH>     Model repository: a folder of models, or one .onnx file
           -h, --help              Print help
 
@@ -103,7 +103,7 @@ fn help_says_what_there_is() {
               --config <FILE>     Configuration file: TOML, YAML or JSON [default: onnxd.toml, if it is there]
               --address <IP>      IP address to listen on
               --port <PORT>       HTTP port; 0 lets the system choose one
-              --grpc-port <PORT>  Reserved for gRPC: a port or `off`
+              --grpc-port <PORT>  gRPC port; 0 lets the system choose one, `off` serves no gRPC
               --models <PATH>     Model repository: a folder of models, or one .onnx file
           -h, --help              Print help
 
