@@ -21,6 +21,8 @@ use tracing_subscriber::filter::Targets;
 pub struct Config {
     pub server: ServerConfig,
     pub limits: Limits,
+    /// What the bodies of all requests in flight may take together; `None` goes by the machine.
+    pub bodies_in_flight_bytes: Option<usize>,
     pub repository: RepositoryConfig,
     pub models: ModelsConfig,
     pub inference: InferenceConfig,

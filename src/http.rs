@@ -26,6 +26,7 @@ use axum::Router;
 
 use self::route::{Audience, Route, routes};
 use crate::config::{Limits, ServerConfig};
+use crate::exchange::bodies::BodyBudget;
 use crate::service::Service;
 use crate::service::repository::Door;
 use crate::shutdown::Shutdown;
@@ -38,6 +39,7 @@ pub struct App {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
+    pub bodies: BodyBudget,
     /// Where requests come in.
     pub door: Door,
     /// What it all serves, which it tells of.

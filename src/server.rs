@@ -16,6 +16,7 @@ use self::ports::{Core, Listeners, Ports};
 use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::exchange::bodies::BodyBudget;
 use crate::service::repository::ModelControl;
 use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
@@ -63,6 +64,7 @@ impl Server {
         let Config {
             server,
             limits,
+            bodies_in_flight_bytes,
             repository,
             models,
             inference,
@@ -89,11 +91,14 @@ impl Server {
             let admin_only = server.admin_address.is_some();
             service = service.with_control(ModelControl { orders, admin_only });
         }
+        // At least one body must fit.
+        let bodies = bodies_in_flight_bytes.unwrap_or_else(bodies_that_fit);
         let core = Core {
             service,
             metrics: metrics.clone(),
             shutdown,
             limits,
+            bodies: BodyBudget::new(bodies.max(limits.body_bytes)),
         };
         let ports = Ports::new(listeners, &core, &server)?;
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
@@ -278,6 +283,15 @@ async fn sample_cpu(metrics: Metrics) {
         ticks.tick().await;
         metrics.sample_cpu(Instant::now());
     }
+}
+
+/// A quarter of what the control group may take.
+fn bodies_that_fit() -> usize {
+    let limit = Cgroup::of_process()
+        .as_ref()
+        .and_then(Cgroup::memory_limit_bytes)
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    limit.map_or(1 << 30, |bytes| bytes / 4)
 }
 
 /// As many threads as were asked for, else as the CPU quota gives, rounded up, else as there are CPUs.

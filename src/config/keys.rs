@@ -125,6 +125,11 @@ pub const KEYS: &[Key] = &[
         "largest request body, also after decompression: bytes, or a number with KiB, MiB or GiB",
     ),
     key(
+        "limits.bodies_in_flight_bytes",
+        "auto",
+        "what the bodies of all requests in flight may take together; beyond it they get 429. `auto` is a quarter of the memory limit of the cgroup, 1GiB without one",
+    ),
+    key(
         "limits.tensor_elements",
         "67108864",
         "most elements of one tensor in a request",

@@ -59,11 +59,20 @@ impl Checker<'_> {
     /// Reads every section before giving up, so that no problem hides another.
     fn config(&mut self) -> Option<Config> {
         let (server, limits, repository) = (self.server(), self.limits(), self.repository());
+        let bodies_in_flight_bytes = self.read(
+            "limits.bodies_in_flight_bytes",
+            "auto, or bytes such as 268435456 or 256MiB, at least 1",
+            |text| match text {
+                "auto" => Some(None),
+                text => parse_bytes(text).filter(|&bytes| bytes > 0).map(Some),
+            },
+        );
         let (models, inference) = (self.models(), self.inference());
         let (metrics, log) = (self.metrics(), self.log());
         Some(Config {
             server: server?,
             limits: limits?,
+            bodies_in_flight_bytes: bodies_in_flight_bytes?,
             repository: repository?,
             models: models?,
             inference: inference?,

@@ -11,12 +11,14 @@ use tonic::Status;
 
 use super::compression::Compression;
 use super::edge::{Ending, Exchange};
+use super::timely::Holding;
 
 /// What a call is answered with, until its end or that of the body.
 pub struct Answer {
     pub body: Body,
     pub compression: Compression,
     pub ending: Ending,
+    pub _held: Holding,
     /// There until the call has ended.
     pub exchange: Option<Exchange>,
 }

@@ -16,7 +16,7 @@ use super::answer::Answer;
 use super::compression::{self, Compression};
 use super::deadline::Deadline;
 use super::methods::{Kind, Method};
-use super::timely::Timely;
+use super::timely::{Holding, Timely};
 use super::{App, status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::{AccessLine, End, Inference};
@@ -63,7 +63,10 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             return response;
         }
     };
-    let request = request.map(|body| Body::new(Timely::new(body, app.body_timeout)));
+    // Tensors are slices of a message, so it is there until the model has answered.
+    let held = Holding::new(Mutex::new(app.bodies.hold()));
+    let (kind, holding) = (exchange.method.kind, held.clone());
+    let request = request.map(|body| Body::new(Timely::new(body, &app, kind, holding)));
     let served = async {
         match compression {
             Compression::Off => next.run(request).await,
@@ -84,6 +87,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             body,
             compression,
             ending,
+            _held: held,
             exchange: Some(exchange),
         })
     })

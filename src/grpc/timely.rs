@@ -1,7 +1,8 @@
-//! A call's body whose messages each come whole within a time. Between them a stream may be silent for as long as it
-//! likes.
+//! A call's body whose messages each come whole within a time, and of which memory holds as many as there is room for.
+//! Between them a stream may be silent for as long as it likes.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,28 +11,60 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
+use super::App;
+use super::methods::Kind;
 use super::status::status;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::bodies::Held;
 
 /// A flag and a length of four bytes stand before each message.
 const PREFIX_BYTES: usize = 5;
 
-/// A body that fails where a message stops coming.
+/// What a call's messages have of the budget, which outlives its body.
+pub type Holding = Arc<Mutex<Held>>;
+
+/// A body that fails where a message stops coming, or is announced that has no room.
 pub struct Timely {
     body: Body,
     timeout: Duration,
+    /// A longer message is refused by the decoder, which takes no memory for it.
+    most: usize,
+    held: Holding,
+    /// Whether others come behind a message, each of which is forgotten when it has come.
+    is_stream: bool,
     messages: Messages,
     /// Begins when more of a message is first waited for; most are there by then.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timely {
-    pub fn new(body: Body, timeout: Duration) -> Timely {
+    /// A call's body; what it holds of the budget goes to `held`.
+    pub fn new(body: Body, app: &App, kind: Kind, held: Holding) -> Timely {
         Timely {
             body,
-            timeout,
+            timeout: app.body_timeout,
+            most: app.limits.body_bytes,
+            held,
+            is_stream: matches!(kind, Kind::Stream),
             messages: Messages::default(),
             timer: None,
+        }
+    }
+}
+
+impl Timely {
+    /// Room is taken before the bytes behind a length come: the decoder takes memory on its word.
+    fn hold(&mut self, Passed { announced, ended }: Passed) -> Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended {
+            self.timer = None;
+            if self.is_stream {
+                held.give_back();
+            }
+        }
+        match announced > self.most {
+            true => Ok(()),
+            false => held.take(announced),
         }
     }
 }
@@ -48,9 +81,11 @@ impl HttpBody for Timely {
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
-                && this.messages.pass(data)
             {
-                this.timer = None;
+                let passed = this.messages.pass(data);
+                if let Err(error) = this.hold(passed) {
+                    return Poll::Ready(Some(Err(status(error).into())));
+                }
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -91,10 +126,18 @@ struct Messages {
     left: usize,
 }
 
+/// What bytes that pass tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Passed {
+    /// The bytes of the messages whose prefixes end here.
+    announced: usize,
+    /// Whether a message does.
+    ended: bool,
+}
+
 impl Messages {
-    /// Whether a message has ended in these bytes.
-    fn pass(&mut self, mut data: &[u8]) -> bool {
-        let mut ended = false;
+    fn pass(&mut self, mut data: &[u8]) -> Passed {
+        let mut passed = Passed::default();
         while let Some((&first, behind)) = data.split_first() {
             if self.left == 0 {
                 // The flag is shifted out by the length.
@@ -104,16 +147,17 @@ impl Messages {
                 if self.prefix == PREFIX_BYTES {
                     self.left = self.length as usize;
                     self.prefix = 0;
-                    ended |= self.left == 0;
+                    passed.announced = passed.announced.saturating_add(self.left);
+                    passed.ended |= self.left == 0;
                 }
             } else {
                 let passing = self.left.min(data.len());
                 self.left -= passing;
                 data = &data[passing..];
-                ended |= self.left == 0;
+                passed.ended |= self.left == 0;
             }
         }
-        ended
+        passed
     }
 
     /// Whether more of a message must come.
@@ -137,7 +181,7 @@ mod tests {
                 let before = passed;
                 passed += part.len();
                 let ended = ends.iter().any(|end| (before + 1..=passed).contains(end));
-                assert_eq!(messages.pass(part), ended, "{cut} {passed}");
+                assert_eq!(messages.pass(part).ended, ended, "{cut} {passed}");
                 assert_eq!(
                     messages.is_within(),
                     !ends.contains(&passed),
@@ -146,6 +190,6 @@ mod tests {
             }
         }
         let mut empty = Messages::default();
-        assert!(empty.pass(&[0; 5]) && !empty.is_within());
+        assert!(empty.pass(&[0; 5]).ended && !empty.is_within());
     }
 }

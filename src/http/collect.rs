@@ -9,24 +9,33 @@ use hyper::body::Body as _;
 
 use super::paced::unread;
 use crate::error::{Error, Result};
+use crate::exchange::bodies::Held;
 
 /// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
 const ALIGNMENT: usize = 64;
 /// So much memory is taken on the word of a request's length; beyond, it must have sent an eighth of it.
 const TAKEN_ON_WORD: usize = 1 << 20;
 
-/// Reads the whole body. Raw tensors begin behind `json_bytes`; the first one comes to lie aligned.
-pub async fn collect(mut body: Body, json_bytes: usize, limit: usize) -> Result<Bytes> {
+/// Reads the whole body. Raw tensors begin behind `json_bytes`; the first one comes to lie aligned. What it takes
+/// counts in `held`.
+pub async fn collect(
+    mut body: Body,
+    json_bytes: usize,
+    limit: usize,
+    held: &mut Held,
+) -> Result<Bytes> {
     let expected = body.size_hint().lower() as usize;
     let Some(first) = next(&mut body, limit).await? else {
         return Ok(Bytes::new());
     };
+    held.take(first.len())?;
     let mut frame = next(&mut body, limit).await?;
     if frame.is_none() {
         return Ok(first);
     }
     let mut gathered = Gathered::new(&first, expected, json_bytes).map_err(no_room)?;
     while let Some(more) = frame {
+        held.take(more.len())?;
         gathered.push(&more).map_err(no_room)?;
         frame = next(&mut body, limit).await?;
     }

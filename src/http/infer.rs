@@ -14,6 +14,7 @@ use super::{App, binary, csv, error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::Inference;
 use crate::exchange::aside::{aside_in_turn, cost};
+use crate::exchange::bodies::Held;
 use crate::oip::Style;
 use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
@@ -128,11 +129,13 @@ async fn run(
 ) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
+    // Tensors are slices of the body, so it is there until the model has answered.
+    let mut held = app.bodies.hold();
     let Read {
         decoded,
         timeout,
         decoding,
-    } = match read(app, &deployment, face, &parts.headers, body).await {
+    } = match read(app, &deployment, face, &parts.headers, (body, &mut held)).await {
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
@@ -192,7 +195,7 @@ async fn read(
     deployment: &Deployment,
     face: Face,
     headers: &HeaderMap,
-    body: Body,
+    body: (Body, &mut Held),
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let json_length = binary::json_length(headers)?;
@@ -236,9 +239,9 @@ async fn decoded(
     deployment: &Deployment,
     face: Face,
     json_length: Option<usize>,
-    body: Body,
+    (body, held): (Body, &mut Held),
 ) -> Result<(DecodedRequest, Duration)> {
-    let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes).await?;
+    let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes, held).await?;
     let json_bytes = json_length.unwrap_or(body.len());
     binary::check_length(json_bytes, body.len())?;
     let (signature, limits) = (deployment.signature(), &app.limits);

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{ConnectionLimits, Limits, ServerConfig};
 use crate::error::{Error, Result};
+use crate::exchange::bodies::BodyBudget;
 use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::route::Route;
@@ -30,6 +31,7 @@ pub struct Core {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
+    pub bodies: BodyBudget,
 }
 
 /// Everything that answers.
@@ -155,6 +157,7 @@ impl Core {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             limits: self.limits,
+            bodies: self.bodies.clone(),
             door,
             routes,
         }
@@ -166,6 +169,7 @@ impl Core {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             limits: self.limits,
+            bodies: self.bodies.clone(),
             request_timeout: config.request_timeout,
             body_timeout: config.connections.body_timeout,
         }

@@ -3,6 +3,7 @@
 mod admin;
 mod bad;
 mod binary;
+mod bodies;
 mod clouds;
 mod codec;
 mod commands;

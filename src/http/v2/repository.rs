@@ -96,7 +96,13 @@ async fn read_control(app: &App, body: Body) -> Result<ControlRequest> {
 /// A small JSON body; none is as good as an empty object.
 async fn read<T: DeserializeOwned + Default>(app: &App, body: Body) -> Result<T> {
     let limit = app.limits.body_bytes.min(MOST_BYTES);
-    let body = collect(Body::new(Limited::new(body, limit)), 0, limit).await?;
+    let body = collect(
+        Body::new(Limited::new(body, limit)),
+        0,
+        limit,
+        &mut app.bodies.hold(),
+    )
+    .await?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
