@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderMap;
 use hyper::body::Frame;
-use tokio::task::block_in_place;
 use tonic::Status;
 
 use super::compression::Compression;
 use super::edge::{Ending, Exchange};
 use super::timely::Holding;
+use crate::exchange::aside::aside;
 
 /// What a call is answered with, until its end or that of the body.
 pub struct Answer {
@@ -35,7 +35,8 @@ impl HttpBody for Answer {
         }
         let frame = match self.compression {
             Compression::Off => Pin::new(&mut self.body).poll_frame(cx),
-            Compression::On => block_in_place(|| Pin::new(&mut self.body).poll_frame(cx)),
+            // How much there is to compress is not known here.
+            Compression::On => aside(usize::MAX, || Pin::new(&mut self.body).poll_frame(cx)),
         };
         match frame {
             Poll::Ready(Some(Ok(frame))) => {

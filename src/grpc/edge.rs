@@ -142,7 +142,7 @@ async fn ended(shutdown: Shutdown, until: Option<Instant>) -> Status {
 
 /// What calls end with that are still there when the server goes.
 pub fn shutting_down() -> Error {
-    Error::unavailable("the server is shutting down").with_retry_after(Duration::from_secs(1))
+    Error::shutting_down()
 }
 
 /// One call, from the request's head to the answer's trailers. Dropped before its end, it is logged as canceled.

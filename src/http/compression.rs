@@ -66,6 +66,7 @@ impl Accepted {
     /// tower-http's layer would wrap the body of every answer, so it is given only those that it is to compress: each
     /// as the request for itself.
     async fn compressed(self, response: Response) -> Response {
+        let status = response.status();
         let mut request = Request::new(response);
         for value in self.named {
             request.headers_mut().append(header::ACCEPT_ENCODING, value);
@@ -80,7 +81,11 @@ impl Accepted {
             compression = compression.no_zstd();
         }
         match compression.oneshot(request).await {
-            Ok(response) => response.map(Body::new),
+            Ok(mut response) => {
+                // Who wants no encoding that there is gets the answer as it is, which the standard allows, not an error.
+                *response.status_mut() = status;
+                response.map(Body::new)
+            }
             Err(never) => match never {},
         }
     }

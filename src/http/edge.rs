@@ -1,7 +1,6 @@
 //! Where every exchange ends: it is counted, logged in one line, and its answer is completed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -25,7 +24,7 @@ pub async fn exchange(State(app): State<Arc<App>>, request: Request, next: Next)
         response = next.run(request) => response,
         // The drain is over: what is left gets an answer rather than a broken connection.
         () = app.shutdown.reached(Phase::Ending) => {
-            error::response(&Error::unavailable("the server is shutting down").with_retry_after(Duration::from_secs(1)))
+            error::response(&Error::shutting_down())
         }
     };
     let mut response = error::as_json(response, app.limits.body_bytes);
