@@ -66,7 +66,11 @@ fn described<'s>(input: &InferInputTensor, signature: &'s Signature) -> Result<D
         parameters.set(name, value.value())?;
     }
     let spec = signature.input(&input.name)?;
-    Described::new(spec, data_type(&input.datatype)?, &input.shape)
+    Described::new(
+        spec,
+        data_type(Some(&input.name), &input.datatype)?,
+        &input.shape,
+    )
 }
 
 /// The fields that hold something, and how many elements that is.

@@ -67,6 +67,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
     let held = Holding::new(Mutex::new(app.bodies.hold()));
     let (kind, holding) = (exchange.method.kind, held.clone());
     let request = request.map(|body| Body::new(Timely::new(body, &app, kind, holding)));
+    let uri = request.uri().clone();
     let served = async {
         match compression {
             Compression::Off => next.run(request).await,
@@ -77,7 +78,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
         response = served => response,
         status = &mut ending => status.into_http(),
     };
-    let response = exchange.completed(response);
+    let response = exchange.completed(named(response, uri.path()));
     if let Some(status) = status_alone(&response) {
         exchange.end(&status);
         return response;
@@ -98,6 +99,19 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
 fn status_alone(response: &Response) -> Option<Status> {
     let status = response.extensions().get::<Status>().cloned();
     status.or_else(|| Status::from_header_map(response.headers()))
+}
+
+/// Generated code says of a method that it does not know nothing but the code.
+fn named(response: Response, path: &str) -> Response {
+    match status_alone(&response) {
+        Some(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
+            let message = format!(
+                "there is no method '{path}'; the services are inference.GRPCInferenceService, grpc.health.v1.Health and reflection, which tells their methods"
+            );
+            status::status(Error::unimplemented(message)).into_http()
+        }
+        _ => response,
+    }
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

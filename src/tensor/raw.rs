@@ -21,11 +21,12 @@ pub struct Described<'s> {
 }
 
 /// The data type of this name.
-pub fn data_type(name: &str) -> Result<DataType> {
+pub fn data_type(input: Option<&str>, name: &str) -> Result<DataType> {
     DataType::from_name(name).ok_or_else(|| {
         let names: Vec<_> = DataType::ALL.iter().map(|dtype| dtype.name()).collect();
+        let input = input.map_or(String::new(), |input| format!("input '{input}': "));
         Error::invalid(format!(
-            "unknown datatype '{name}'; valid ones are {}",
+            "{input}unknown datatype '{name}'; valid ones are {}",
             names.join(", ")
         ))
     })

@@ -59,7 +59,7 @@ impl<'c> TensorObject<'c> {
                 }
                 "datatype" => {
                     let name = map.next_value_seed(TextField("'datatype' in 'inputs'"))?;
-                    let datatype = context.check(data_type(&name))?;
+                    let datatype = context.check(data_type(fields.name.as_deref(), &name))?;
                     fields.datatype.replace(datatype).is_none()
                 }
                 "data" => {

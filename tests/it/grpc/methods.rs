@@ -85,7 +85,10 @@ fn an_unknown_method_is_unimplemented_and_mints_no_series() {
     let unknown = [method("ModelForget"), "/some.Service/Method".to_owned()];
     for path in &unknown {
         let answer = client.call::<(), ()>(path, Request::new(()));
-        check_refused(answer, Code::Unimplemented, "");
+        let message = format!(
+            "there is no method '{path}'; the services are inference.GRPCInferenceService, grpc.health.v1.Health and reflection, which tells their methods"
+        );
+        check_refused(answer, Code::Unimplemented, &message);
     }
     let series = r#"onnxd_grpc_requests_total{code="UNIMPLEMENTED",method="unknown"}"#;
     assert_eq!(server.metric(series), Some(unknown.len() as f64));

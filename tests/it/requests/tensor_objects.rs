@@ -47,7 +47,7 @@ fn a_tensor_object_must_fit_the_model() {
     );
     check(
         r#""name": "x", "datatype": "fp32", "shape": [1,2], "data": [1,2]"#,
-        "unknown datatype 'fp32'; valid ones are BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES",
+        "input 'x': unknown datatype 'fp32'; valid ones are BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES",
     );
     check(
         r#""name": "x", "datatype": "FP32", "shape": [1,3], "data": [1,2,3]"#,
