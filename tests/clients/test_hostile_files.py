@@ -8,7 +8,7 @@ import pytest
 import requests
 import v2
 from onnx import TensorProto, helper, numpy_helper
-from server import DEFAULTS, Server, onnxruntime
+from server import BINARY, DEFAULTS, Server, onnxruntime
 from trial import Trial
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -301,7 +301,7 @@ def test_a_trial_keeps_to_the_memory_that_it_is_given(tmp_path, name):
     path.write_bytes(HOGS[name])
     with Trial("tract") as trial:
         # The server ends what does not end by itself, long before its memory is large.
-        timer = threading.Timer(5, trial.process.kill)
+        timer = threading.Timer(5, trial.kill)
         timer.start()
         report = trial.examine(path, 256 << 20)
         timer.cancel()

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 
 from server import BINARY
@@ -38,9 +39,13 @@ class Trial:
         report = self.process.stdout.readline()
         return json.loads(report) if report else None
 
+    def kill(self):
+        # Popen's own would also wait, and what the process has used would be lost.
+        os.kill(self.process.pid, signal.SIGKILL)
+
     def end(self):
         """Ends it; the most memory that it had, in bytes."""
-        self.process.kill()
+        self.kill()
         _, status, used = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         return used.ru_maxrss * 1024
