@@ -1,6 +1,6 @@
 //! What every exchange leaves behind: one line in the log, and the headers that complete its answer.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,16 +8,15 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request};
 use tracing::Level;
 
 use super::trace::{RequestIds, TRACEPARENT, TraceParent, request_id};
-use crate::serving::deployment::Deployment;
+use crate::serving::deployment::{Deployment, Facts};
 use crate::serving::lane::Timing;
 use crate::telemetry::logging::milliseconds;
 
 /// What a face tells about an inference. It is kept until the exchange ends, and must not keep the deployment: a model
 /// is unloaded when nobody holds it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Inference {
-    pub model: String,
-    pub version: String,
+    pub facts: Arc<Facts>,
     pub rows: usize,
     pub timing: Timing,
 }
@@ -26,8 +25,7 @@ impl Inference {
     /// What is known when it begins.
     pub fn on(deployment: &Deployment) -> Inference {
         Inference {
-            model: deployment.facts.model.clone(),
-            version: deployment.facts.version.clone(),
+            facts: deployment.facts.clone(),
             rows: 0,
             timing: Timing::default(),
         }
@@ -103,8 +101,8 @@ impl AccessLine {
         } = end;
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         let total_ms = milliseconds(*total);
-        let model = inference.map(|inference| inference.model.as_str());
-        let version = inference.map(|inference| inference.version.as_str());
+        let model = inference.map(|inference| inference.facts.model.as_str());
+        let version = inference.map(|inference| inference.facts.version.as_str());
         let rows = inference.map(|inference| inference.rows);
         let queue_ms = inference.map(|inference| milliseconds(inference.timing.queue));
         let compute_ms = inference.map(|inference| milliseconds(inference.timing.compute));

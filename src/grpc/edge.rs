@@ -19,13 +19,11 @@ use super::methods::{Kind, Method};
 use super::timely::{Holding, Timely};
 use super::{App, status};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::DEADLINE_HEAD_START;
 use crate::exchange::access::{AccessLine, End, Inference};
 use crate::exchange::aside::all_aside;
 use crate::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::GrpcRequest;
-
-/// An inference that runs out of time is answered by its own deadline, which knows and counts what it was.
-const DEADLINE_HEAD_START: Duration = Duration::from_millis(250);
 
 /// What a handler tells about the inference that it did; it travels in the request's extensions.
 #[derive(Clone, Default)]
@@ -149,14 +147,9 @@ async fn ended(shutdown: Shutdown, until: Option<Instant>) -> Status {
             "the call took longer than its deadline or the server allows",
         ),
         // The drain is over: what is left gets a status rather than a broken connection.
-        () = shutdown.reached(Phase::Ending) => shutting_down(),
+        () = shutdown.reached(Phase::Ending) => Error::shutting_down(),
     };
     status::status(error)
-}
-
-/// What calls end with that are still there when the server goes.
-pub fn shutting_down() -> Error {
-    Error::shutting_down()
 }
 
 /// One call, from the request's head to the answer's trailers. Dropped before its end, it is logged as canceled.
@@ -228,8 +221,14 @@ impl Exchange {
             Some(ErrorKind::Internal | ErrorKind::Unimplemented | ErrorKind::DeadlineExceeded) => {
                 Level::ERROR
             }
-            _ if self.method.kind == Kind::Probe => Level::DEBUG,
-            _ => Level::INFO,
+            _ => self.usual_level(),
+        }
+    }
+
+    fn usual_level(&self) -> Level {
+        match self.method.kind {
+            Kind::Probe => Level::DEBUG,
+            Kind::Unary | Kind::Stream => Level::INFO,
         }
     }
 }
@@ -239,10 +238,7 @@ impl Drop for Exchange {
         self.write(
             StatusCode::OK,
             Code::Cancelled,
-            match self.method.kind {
-                Kind::Probe => Level::DEBUG,
-                Kind::Unary | Kind::Stream => Level::INFO,
-            },
+            self.usual_level(),
             Some("the client went away"),
         );
     }

@@ -11,7 +11,6 @@ use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::App;
-use super::edge::shutting_down;
 use super::inference::grpc_inference_service_server::SERVICE_NAME;
 use super::status::status;
 use crate::error::{Error, ErrorKind};
@@ -72,7 +71,7 @@ async fn watch(app: Arc<App>, service: String, changes: Changes) {
             () = app.shutdown.reached(Phase::Draining), if !app.shutdown.is_draining() => {}
             () = app.shutdown.reached(Phase::Closing) => {
                 // Whoever does not read it sees the connection end.
-                let _ = changes.try_send(Err(status(shutting_down())));
+                let _ = changes.try_send(Err(status(Error::shutting_down())));
                 return;
             }
             () = changes.closed() => return,

@@ -12,7 +12,6 @@ use tonic::{Status, Streaming};
 use tracing::Instrument;
 
 use super::App;
-use super::edge::shutting_down;
 use super::infer::{Context, infer};
 use super::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status::status;
@@ -67,7 +66,7 @@ impl Answers {
     fn read(&mut self, cx: &mut Polling<'_>) {
         if self.requests.is_some() && self.closing.as_mut().poll(cx).is_ready() {
             self.requests = None;
-            self.end = Some(status(shutting_down()));
+            self.end = Some(status(Error::shutting_down()));
         }
         while self.in_flight.len() < MOST_IN_FLIGHT
             && let Some(requests) = &mut self.requests

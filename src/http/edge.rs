@@ -95,8 +95,14 @@ impl Exchange {
             _ if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => {
                 Level::ERROR
             }
-            _ if self.probe => Level::DEBUG,
-            _ => Level::INFO,
+            _ => self.usual_level(),
+        }
+    }
+
+    fn usual_level(&self) -> Level {
+        match self.probe {
+            true => Level::DEBUG,
+            false => Level::INFO,
         }
     }
 }
@@ -107,11 +113,7 @@ impl Drop for Exchange {
             self.line.write(&End {
                 status: CLIENT_GONE,
                 code: None,
-                level: if self.probe {
-                    Level::DEBUG
-                } else {
-                    Level::INFO
-                },
+                level: self.usual_level(),
                 total: counted.elapsed(),
                 inference: None,
                 reason: Some("the client went away"),

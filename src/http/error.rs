@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::App;
 use super::route::methods_at;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the access log says about a failed request; it travels in the response's extensions.
 #[derive(Debug, Clone)]
@@ -48,13 +48,21 @@ pub fn response(error: &Error) -> Response {
     response
 }
 
+/// The answer with this small JSON body, or to the error in its place.
+pub fn answer(result: Result<Value>) -> Response {
+    match result {
+        Ok(body) => json_response(StatusCode::OK, &body),
+        Err(error) => response(&error),
+    }
+}
+
 /// An answer with this status and `{"error": message}`.
 pub fn json_error(status: StatusCode, message: &str) -> Response {
     json_response(status, &json!({ "error": message }))
 }
 
 /// An answer with a small JSON body.
-pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
+pub fn json_response(status: StatusCode, body: &Value) -> Response {
     json_bytes(status, body.to_string().into_bytes())
 }
 

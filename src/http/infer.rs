@@ -76,16 +76,7 @@ pub async fn predict_model(
     Path(model): Path<String>,
     request: Request,
 ) -> Response {
-    infer(
-        &app,
-        Target {
-            model: Some(model),
-            version: None,
-        },
-        Face::Predict,
-        request,
-    )
-    .await
+    infer(&app, Target::model(model), Face::Predict, request).await
 }
 
 /// `POST /predict/{model}/{version}`
@@ -94,16 +85,8 @@ pub async fn predict_version(
     Path((model, version)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    infer(
-        &app,
-        Target {
-            model: Some(model),
-            version: Some(version),
-        },
-        Face::Predict,
-        request,
-    )
-    .await
+    let target = Target::version(model, version);
+    infer(&app, target, Face::Predict, request).await
 }
 
 /// Answers an inference request to `target`.

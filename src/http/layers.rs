@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -25,10 +24,7 @@ use super::paced::{Timely, in_turns};
 use super::{App, edge, error};
 use crate::config::{CorsOrigins, ServerConfig};
 use crate::error::Error;
-use crate::exchange::trace;
-
-/// An inference that runs out of time is answered by its own deadline, which knows and counts what it was.
-const DEADLINE_HEAD_START: Duration = Duration::from_millis(250);
+use crate::exchange::{DEADLINE_HEAD_START, trace};
 
 /// Puts the stack around the routes.
 pub fn stack(routes: Router, app: Arc<App>, config: &ServerConfig) -> Router {

@@ -41,10 +41,7 @@ const COST_OF_MODEL: usize = 200 << 10;
 pub async fn document(State(app): State<Arc<App>>) -> Response {
     let names = app.service.model_names().into_iter();
     let loaded = names.filter_map(|model| {
-        let target = Target {
-            model: Some(model),
-            version: None,
-        };
+        let target = Target::model(model);
         app.service.deployment(&target).ok()
     });
     let loaded: Vec<_> = loaded.collect();

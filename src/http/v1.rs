@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::App;
+use super::error::{self, answer};
 use super::infer::{Face, infer};
-use super::{App, error};
 use crate::config::validate::canonical_version;
 use crate::error::{Error, Result};
 use crate::service::types::ModelStatus;
@@ -30,7 +31,7 @@ pub async fn models(State(app): AppState) -> Response {
 /// `GET /v1/models/{model}`
 pub async fn model(State(app): AppState, Path(model): Path<String>, uri: Uri) -> Response {
     match verb_of(&model) {
-        None => answer(status(&app, named(model, None))),
+        None => answer(status(&app, Target::model(model))),
         Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
@@ -38,7 +39,7 @@ pub async fn model(State(app): AppState, Path(model): Path<String>, uri: Uri) ->
 /// `GET /v1/models/{model}/versions/{version}`
 pub async fn version(State(app): AppState, Path((model, version)): Named, uri: Uri) -> Response {
     match verb_of(&version) {
-        None => answer(status(&app, named(model, Some(version)))),
+        None => answer(status(&app, Target::version(model, version))),
         Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
@@ -53,12 +54,12 @@ pub async fn label(State(app): AppState, Path((model, label)): Named, uri: Uri) 
 
 /// `GET /v1/models/{model}/metadata`
 pub async fn model_metadata(State(app): AppState, Path(model): Path<String>) -> Response {
-    answer(metadata(&app, named(model, None)))
+    answer(metadata(&app, Target::model(model)))
 }
 
 /// `GET /v1/models/{model}/versions/{version}/metadata`
 pub async fn version_metadata(State(app): AppState, Path((model, version)): Named) -> Response {
-    answer(metadata(&app, named(model, Some(version))))
+    answer(metadata(&app, Target::version(model, version)))
 }
 
 /// `GET /v1/models/{model}/labels/{label}/metadata`
@@ -72,7 +73,7 @@ pub async fn predict_model(
     Path(model): Path<String>,
     request: Request,
 ) -> Response {
-    predict(&app, &model, request, |model| Ok(named(model, None))).await
+    predict(&app, &model, request, |model| Ok(Target::model(model))).await
 }
 
 /// `POST /v1/models/{model}/versions/{version}:predict`
@@ -81,7 +82,7 @@ pub async fn predict_version(
     Path((model, version)): Named,
     request: Request,
 ) -> Response {
-    let target = |version| Ok(named(model, Some(version)));
+    let target = |version| Ok(Target::version(model, version));
     predict(&app, &version, request, target).await
 }
 
@@ -123,13 +124,6 @@ async fn predict(
 /// A path's last segment as a name and what to do with it: `iris:predict`. A router takes no such segment apart.
 fn verb_of(segment: &str) -> Option<(&str, &str)> {
     segment.rsplit_once(':')
-}
-
-fn named(model: String, version: Option<String>) -> Target {
-    Target {
-        model: Some(model),
-        version,
-    }
 }
 
 fn unknown_label(app: &App, model: &str, label: &str) -> Error {
@@ -240,12 +234,5 @@ fn tensorflow_name(dtype: DataType) -> &'static str {
         DataType::Fp32 => "DT_FLOAT",
         DataType::Fp64 => "DT_DOUBLE",
         DataType::Bytes => "DT_STRING",
-    }
-}
-
-fn answer(result: Result<Value>) -> Response {
-    match result {
-        Ok(body) => error::json_response(StatusCode::OK, &body),
-        Err(error) => error::response(&error),
     }
 }

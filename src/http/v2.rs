@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::infer::{Face, infer};
 use super::{App, error};
-use crate::error::Result;
 use crate::service::{NAME, VERSION};
 use crate::serving::registry::Target;
 
@@ -69,11 +68,4 @@ pub async fn infer_version(
 
 fn ok(body: Value) -> Response {
     error::json_response(StatusCode::OK, &body)
-}
-
-fn answer(result: Result<Value>) -> Response {
-    match result {
-        Ok(body) => ok(body),
-        Err(error) => error::response(&error),
-    }
 }

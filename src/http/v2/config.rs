@@ -7,9 +7,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::{AppState, ModelVersion, answer};
+use super::{AppState, ModelVersion};
 use crate::error::Result;
 use crate::http::App;
+use crate::http::error::answer;
 use crate::repository::manifest::VersionPolicy;
 use crate::service::model_config::{InstanceGroup, ModelConfig, TensorConfig};
 use crate::serving::registry::Target;

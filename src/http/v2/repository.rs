@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{AppState, answer};
+use super::AppState;
 use crate::error::{Error, Result};
 use crate::http::App;
 use crate::http::collect::collect;
+use crate::http::error::answer;
 use crate::service::repository::{Control, IndexEntry};
 
 /// Triton's clients name it; no model depends on another here.

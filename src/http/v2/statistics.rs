@@ -4,9 +4,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{AppState, ModelVersion, answer};
+use super::{AppState, ModelVersion};
 use crate::error::Result;
 use crate::http::App;
+use crate::http::error::answer;
 use crate::service::statistics::ModelStatistics;
 use crate::serving::registry::Target;
 use crate::serving::statistics::{
