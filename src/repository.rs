@@ -37,4 +37,6 @@ pub struct ModelFiles {
     pub manifest: ModelManifest,
     /// The class names that `labels` in `model.toml` points at.
     pub labels: Vec<String>,
+    /// The golden requests beside each version that has some, in the order of their names.
+    pub golden: BTreeMap<Version, Vec<PathBuf>>,
 }

@@ -2,6 +2,7 @@
 
 pub mod difference;
 pub mod dtype;
+pub mod expectation;
 pub mod raw;
 pub mod sample;
 pub mod shape;

@@ -13,6 +13,9 @@ pub const MODEL_MANIFEST: &str = "model.toml";
 /// The owner's settings beside the models.
 pub const REPOSITORY_MANIFEST: &str = "repository.toml";
 
+/// The folder with a version's golden requests, beside its model file.
+pub const GOLDEN_FOLDER: &str = "golden";
+
 /// One entry of the repository's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -64,6 +67,17 @@ pub fn classify(path: &Path, name: &str, entry: &Entry) -> Found {
 pub fn is_name(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(valid)
+}
+
+/// Where the golden requests of a version are, whose model file this is; a bare file beside other models has none.
+pub fn golden_folder(file: &Path) -> Option<PathBuf> {
+    let has_folder = file.file_name()? == MODEL_FILE;
+    Some(file.parent().filter(|_| has_folder)?.join(GOLDEN_FOLDER))
+}
+
+/// Whether a file in that folder is a golden request.
+pub fn is_golden(name: &str) -> bool {
+    !name.starts_with('.') && name.ends_with(".json")
 }
 
 fn is_model(items: &[Item]) -> bool {
@@ -155,6 +169,20 @@ mod tests {
             check("squeeze.onnx", Entry::File),
             model("squeeze", &[(1, "models/squeeze.onnx")])
         );
+    }
+
+    #[test]
+    fn golden_requests_are_beside_a_versions_file_and_not_beside_a_bare_one() {
+        let folder = |file: &str| golden_folder(Path::new(file));
+        let golden = |folder: &str| Some(PathBuf::from(folder));
+        assert_eq!(folder("m/2/model.onnx"), golden("m/2/golden"));
+        assert_eq!(folder("m/model.onnx"), golden("m/golden"));
+        assert_eq!(folder("m.onnx"), None);
+        assert!(is_golden("a.json"));
+        // Among others what Kubernetes puts beside a ConfigMap's files.
+        for other in ["..data", ".a.json", "README.md", "json"] {
+            assert!(!is_golden(other), "{other}");
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use serde::{Deserialize, Deserializer};
 use super::Version;
 use crate::config::validate::canonical_version;
 use crate::config::{Agreement, Aim, EngineChoice, EngineRules};
+use crate::tensor::expectation::Tolerance;
 
 /// `model.toml`, beside a model's versions. Every key is optional; unknown keys are an error of the model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelManifest {
     /// Which of the served versions a request means that names none; else the newest.
@@ -27,6 +28,8 @@ pub struct ModelManifest {
     pub engine_agreement: Option<Agreement>,
     /// What it is measured for; else `inference.aim`.
     pub aim: Option<Aim>,
+    /// How far outputs may lie from those of golden requests which do not say so themselves.
+    pub golden_tolerance: Option<Tolerance>,
 }
 
 impl ModelManifest {
@@ -166,6 +169,9 @@ mod tests {
                 .contains("at least one")
         );
         assert!(model("queue_rows = 0").is_err());
+        let tolerance = model("golden_tolerance = -1").expect_err("negative");
+        assert!(tolerance.contains("not negative"), "{tolerance}");
+        assert!(model("golden_tolerance = { rel = 1 }").is_err());
         let unknown = model("engine = \"tensorflow\"").expect_err("unknown");
         assert!(
             unknown.contains("auto, tract, rten or onnxruntime"),

@@ -1,7 +1,8 @@
 //! Reads a repository from the file system.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::layout::{self, Entry, Found, Item, MODEL_FILE, MODEL_MANIFEST, REPOSITORY_MANIFEST};
 use super::manifest::{self, Labels, ModelManifest, RepositoryManifest};
@@ -98,11 +99,35 @@ fn complete(
         Some(Labels { file, .. }) => read_labels(folder, file)?,
         None => Vec::new(),
     };
+    let golden = versions
+        .iter()
+        .map(|(version, file)| (*version, golden(file)));
+    let golden = golden.filter(|(_, files)| !files.is_empty()).collect();
     Ok(ModelFiles {
         versions,
         manifest,
         labels,
+        golden,
     })
+}
+
+/// The golden requests beside a version's file. A folder that cannot be listed stands for itself, so that whoever reads
+/// it finds out why.
+fn golden(file: &Path) -> Vec<PathBuf> {
+    let Some(folder) = layout::golden_folder(file) else {
+        return Vec::new();
+    };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(_) => return vec![folder],
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut golden: Vec<_> = paths
+        .filter(|path| layout::is_golden(&file_name(path)))
+        .collect();
+    golden.sort();
+    golden
 }
 
 /// Label files stand beside the versions; a path that leads elsewhere is refused.

@@ -20,7 +20,7 @@ pub enum Precision {
 }
 
 /// Differences count relative to the largest value of a tensor, and of a tensor of still smaller values to this.
-const LEAST_LARGEST: f64 = 1e-2;
+pub const LEAST_LARGEST: f64 = 1e-2;
 
 impl Precision {
     /// How far two sound computations of an output of this type may lie apart, in terms of [`distance`].
