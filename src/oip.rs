@@ -9,6 +9,7 @@ pub mod elements;
 pub mod example;
 pub mod numbers;
 pub mod parameters;
+pub mod recorded;
 pub mod request;
 pub mod response;
 pub mod tokens;

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod choosing;
 mod class_names;
 pub mod deployment;
+pub mod golden;
 pub mod joining;
 pub mod lane;
 pub mod loading;

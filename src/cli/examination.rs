@@ -7,6 +7,7 @@ use crate::engine::{Engines, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::serving::agreement::verdict::{Finding, Verdict};
 use crate::serving::agreement::{Examined, Models, Rules, examine};
+use crate::serving::golden::GoldenFiles;
 use crate::telemetry::metrics::PlanCacheMetrics;
 
 /// A model on the engines of this machine.
@@ -19,12 +20,21 @@ pub struct Examination {
 impl Examination {
     /// Loads the model with every engine that the settings leave, and judges them.
     pub fn of(source: &ModelSource, inference: &InferenceConfig) -> Result<Examination> {
+        Examination::with_golden(source, inference, &GoldenFiles::default())
+    }
+
+    /// The same, by their answers to golden requests too.
+    pub fn with_golden(
+        source: &ModelSource,
+        inference: &InferenceConfig,
+        golden: &GoldenFiles,
+    ) -> Result<Examination> {
         let engines = Engines::of_machine(&inference.onnxruntime, PlanCacheMetrics::default());
         let engines = engines.chosen(&inference.engines.engine)?;
         let rules = Rules::new(inference.engines.agreement, inference.load_timeout);
         let Examined {
             verdict, models, ..
-        } = examine(&engines, source, rules)?;
+        } = examine(&engines, source, rules, golden)?;
         Ok(Examination { verdict, models })
     }
 

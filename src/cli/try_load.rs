@@ -15,7 +15,7 @@ use crate::engine::{Engines, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
 use crate::serving::agreement::examine;
 use crate::serving::agreement::verdict::Verdict;
-use crate::serving::trial::{Job, Report};
+use crate::serving::trial::{self, Job, Report};
 use crate::telemetry::metrics::PlanCacheMetrics;
 use crate::telemetry::process::{data_bytes, peak_bytes, reset_peak};
 
@@ -25,6 +25,9 @@ const BESIDES_BYTES: u64 = 4 * STACK_BYTES as u64 + (64 << 20);
 
 /// A process that has held more than this keeps some of it, and is not used again.
 const MOST_KEPT_BYTES: u64 = 256 << 20;
+
+/// A job that is none (`EX_DATAERR` of sysexits.h): its sender is of another version.
+const EXIT_UNREADABLE: i32 = 65;
 
 /// Examine models as the server does, one for each line of standard input.
 #[derive(Debug, Args)]
@@ -49,7 +52,14 @@ impl TryLoad {
                     .and_then(|job| serde_json::to_string(&examine_one(&engines, &job)));
                 match told {
                     Ok(told) => println!("{told}"),
-                    Err(error) => eprintln!("onnxd: {error}"),
+                    // Whoever gave it waits for an answer, and sees the end instead.
+                    Err(error) => {
+                        eprintln!(
+                            "onnxd: a job for {} cannot be done: {error}",
+                            trial::COMMAND
+                        );
+                        process::exit(EXIT_UNREADABLE);
+                    }
                 }
             }
         };
@@ -96,7 +106,12 @@ fn examine_one(engines: &Engines, job: &Job) -> Report {
 fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
     let source = ModelSource::read(&job.path)?;
     let wanted = job.engines.iter().filter_map(|name| engines.named(name));
-    let examined = examine(&Engines::of(wanted.cloned()), &source, job.rules)?;
+    let examined = examine(
+        &Engines::of(wanted.cloned()),
+        &source,
+        job.rules,
+        &job.golden,
+    )?;
     Ok((examined.verdict, examined.was_given_up))
 }
 

@@ -78,6 +78,22 @@ pub fn decode_with(
     }
 }
 
+/// Reads a request that stands in a larger text, in which [`tokens::rewrite`] has replaced bare tokens.
+pub fn decode_rewritten(
+    json: &[u8],
+    signature: &Signature,
+    limits: &Limits,
+) -> Result<DecodedRequest> {
+    let context = Context {
+        signature,
+        limits,
+        rewritten: true,
+        binary: RefCell::default(),
+        failure: RefCell::default(),
+    };
+    parse(json, context).map_err(Failure::into_error)
+}
+
 enum Failure {
     Syntax(serde_json::Error),
     Other(Error),

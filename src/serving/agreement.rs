@@ -12,9 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::comparison::Comparison;
-use self::verdict::{Finding, Loading, Standing, Testimony, Verdict, judge};
+use self::verdict::{Finding, Loading, NO_OTHER, Standing, Testimony, Verdict, judge};
 pub use self::witness::load;
 use self::witness::{Answers, Loaded, Witnesses};
+use super::golden::{self, GoldenFiles};
 use super::joining;
 use crate::config::Agreement;
 use crate::engine::{Engines, Model, ModelSource};
@@ -55,14 +56,22 @@ pub struct Examined {
     pub was_given_up: bool,
 }
 
-/// Loads a model with every engine given, which come in the order of preference, and judges them by their answers.
-pub fn examine(engines: &Engines, source: &ModelSource, rules: Rules) -> Result<Examined> {
+/// Loads a model with every engine given, which come in the order of preference, and judges them by their answers: to the
+/// owner's golden requests, and to made-up ones.
+pub fn examine(
+    engines: &Engines,
+    source: &ModelSource,
+    rules: Rules,
+    golden: &GoldenFiles,
+) -> Result<Examined> {
     // Before the engines do, all at once: the file is read for whoever asks first.
     let comparison = Comparison::of(source.file().ok());
     let mut hearing = Hearing::open(engines, source, rules)?;
+    hearing.replay(golden, source);
     for mut finding in hearing.judge_all(comparison) {
         if engines.list().len() == 1 {
-            finding.reason = "no other engine was asked".to_owned();
+            let was_asked = "no other engine was asked";
+            finding.reason = finding.reason.replacen(NO_OTHER, was_asked, 1);
         }
         // One that was given up stays so, whatever it had said before.
         let engine = finding.engine.clone();
@@ -100,6 +109,8 @@ struct Hearing {
     witnesses: Witnesses,
     models: Models,
     loadings: BTreeMap<&'static str, Loading>,
+    /// What came of the golden requests, where there are some.
+    golden: BTreeMap<&'static str, Result<usize, String>>,
     /// Of those that are not judged by their answers.
     findings: BTreeMap<String, Finding>,
     was_given_up: bool,
@@ -115,6 +126,7 @@ impl Hearing {
             witnesses,
             models: Models::new(),
             loadings: BTreeMap::new(),
+            golden: BTreeMap::new(),
             findings: BTreeMap::new(),
             was_given_up: false,
         };
@@ -139,6 +151,30 @@ impl Hearing {
             }
         }
         Ok(hearing)
+    }
+
+    /// Lets the engines that have loaded the model answer its golden requests. One that cannot be read or does not fit
+    /// the model is nothing that any engine could answer.
+    fn replay(&mut self, files: &GoldenFiles, source: &ModelSource) {
+        let Some(model) = self.models.values().next() else {
+            return;
+        };
+        if files.files.is_empty() {
+            return;
+        }
+        self.golden = match files.read(source, model.signature()) {
+            Ok(golden) => {
+                let inputs: Vec<_> = golden.iter().map(|golden| golden.inputs.clone()).collect();
+                let answers = self.ask(&inputs).into_iter();
+                answers
+                    .map(|(name, answers)| (name, golden::check_all(&golden, &answers)))
+                    .collect()
+            }
+            Err(error) => {
+                let wrong = |name: &&'static str| (*name, Err(error.chain()));
+                self.models.keys().map(wrong).collect()
+            }
+        };
     }
 
     fn give_up(&mut self, engine: &'static str, doing: &str) {
@@ -206,6 +242,7 @@ impl Hearing {
                 engine: (*name).to_owned(),
                 loading: self.loadings.get(name)?.clone(),
                 answers: answers.get(name)?.clone(),
+                golden: self.golden.get(name).cloned().unwrap_or(Ok(0)),
             })
         });
         let compare = |one: &Vec<_>, other: &Vec<_>| comparison.compare(one, other);

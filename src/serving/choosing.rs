@@ -266,7 +266,9 @@ impl Chooser {
             let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
             };
-            match agreement::load(&**engine, &source, &mut Vec::new()) {
+            let loaded = agreement::load(&**engine, &source, &mut Vec::new())
+                .and_then(|model| facts.golden.replay(&source, &*model).map(|()| model));
+            match loaded {
                 Ok(model) if model.signature() == deployment.signature() => {
                     models.push((engine.name(), model));
                 }

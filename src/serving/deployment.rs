@@ -8,6 +8,7 @@ use super::agreement::verdict::{Finding, Standing, Verdict};
 use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
 use super::class_names::ClassNames;
+use super::golden::GoldenFiles;
 use super::lane::{Completed, Lane, LaneConfig, Split};
 use super::loading::Wanted;
 use super::statistics::Statistics;
@@ -47,6 +48,8 @@ pub struct Facts {
     pub path: PathBuf,
     pub rules: EngineRules,
     pub verdict: Verdict,
+    /// What every engine that serves it must have answered as expected.
+    pub golden: GoldenFiles,
     /// Which versions of the model are served.
     pub versions: VersionPolicy,
     /// What it has done, on whichever engine.
@@ -137,17 +140,19 @@ impl Deployment {
         let stamp = stamp(path);
         let source = ModelSource::read(path)?;
         let rules = files.manifest.engine_rules(&machinery.engine_rules);
+        let golden = GoldenFiles::of(files, version);
         let (verdict, models) = match found {
             Some(verdict) => (verdict, Models::new()),
             None => {
                 let engines = machinery.engines.chosen(&rules.engine)?;
                 let rules = machinery.examination(&rules);
-                let examined = agreement::examine(&engines, &source, rules)?;
+                let examined = agreement::examine(&engines, &source, rules, &golden)?;
                 (examined.verdict, examined.models)
             }
         };
         log(&verdict, model, version);
-        let (engine, runs) = first_that_loads(&machinery.engines, &source, &verdict, models)?;
+        let (engine, runs) =
+            first_that_loads(&machinery.engines, &source, (&verdict, models), &golden)?;
         let split = Split {
             workers: machinery.budget.threads(),
             threads: 1,
@@ -176,6 +181,7 @@ impl Deployment {
             stamp,
             rules,
             verdict,
+            golden,
         };
         Deployment::start(machinery, Arc::new(facts), running)
     }
@@ -254,12 +260,12 @@ impl Deployment {
     }
 }
 
-/// The first engine that may serve and loads the model here too.
+/// The first engine that may serve, loads the model here too and answers the golden requests here too.
 fn first_that_loads(
     engines: &Engines,
     source: &ModelSource,
-    verdict: &Verdict,
-    mut models: Models,
+    (verdict, mut models): (&Verdict, Models),
+    golden: &GoldenFiles,
 ) -> Result<(&'static str, Arc<dyn Model>)> {
     let mut first_error = None;
     for Finding { engine, .. } in verdict.serving()? {
@@ -268,7 +274,8 @@ fn first_that_loads(
         };
         let loaded = match models.remove(engine.name()) {
             Some(model) => Ok(model),
-            None => agreement::load(&**engine, source, &mut Vec::new()),
+            None => agreement::load(&**engine, source, &mut Vec::new())
+                .and_then(|model| golden.replay(source, &*model).map(|()| model)),
         };
         match loaded {
             Ok(model) => return Ok((engine.name(), model)),
@@ -319,7 +326,7 @@ fn log(verdict: &Verdict, model: &str, version: Version) {
         let load_ms = loading.seconds.map(|seconds| (seconds * 1e6).round() / 1e3);
         let standing = standing.name();
         match finding.standing {
-            Standing::Differs | Standing::Disputed | Standing::Fails => {
+            Standing::Differs | Standing::Disputed | Standing::Fails | Standing::Disproven => {
                 tracing::warn!(
                     model,
                     version,

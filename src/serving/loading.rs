@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::deployment::{Deployment, Machinery};
+use super::golden::GoldenFiles;
 use super::statistics::Statistics;
 use super::trial::{Candidate, Trial, Tried};
 use crate::engine::STACK_BYTES;
@@ -76,8 +77,10 @@ impl Machinery {
         let tried = match (trial, turn, path) {
             (Some(trial), Some(turn), Some(path)) => {
                 let rules = self.examination(&rules);
+                let golden = &GoldenFiles::of(files, *version);
                 let candidate = Candidate {
                     path,
+                    golden,
                     engines: &engines,
                     rules,
                     deadline,

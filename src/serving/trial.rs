@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agreement::Rules;
 use super::agreement::verdict::{Finding, Standing, Verdict};
+use super::golden::GoldenFiles;
 use crate::config::LibraryPath;
 use crate::engine::Engines;
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::telemetry::process;
 
 /// The hidden command of `onnxd` that takes one [`Job`] a line from its standard input and answers each with a
 /// [`Report`]. It ends when its input does, which this process holds open: a trial that hangs must not outlive the
-/// server.
+/// server. It ends as well at a job that it cannot read, since nobody would answer that one.
 pub const COMMAND: &str = "try-load";
 
 /// How much of the memory that is free a trial may take, in tenths.
@@ -58,6 +59,7 @@ pub struct Candidate<'a> {
     pub path: &'a Path,
     pub engines: &'a Engines,
     pub rules: Rules,
+    pub golden: &'a GoldenFiles,
     pub deadline: Instant,
 }
 
@@ -77,6 +79,8 @@ pub struct Job {
     pub path: PathBuf,
     pub engines: Vec<String>,
     pub rules: Rules,
+    #[serde(default)]
+    pub golden: GoldenFiles,
     /// The bytes that it may allocate.
     pub memory: Option<u64>,
 }
@@ -185,6 +189,7 @@ impl Trial {
             path: candidate.path.to_owned(),
             engines: engines.iter().map(|engine| (*engine).to_owned()).collect(),
             rules: candidate.rules,
+            golden: candidate.golden.clone(),
             memory,
         };
         let waiting = turn.0.take();

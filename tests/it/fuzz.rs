@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use onnxd::config::{Agreement, LibraryPath};
 use onnxd::engine::{Engines, ModelSource};
 use onnxd::serving::agreement::Rules;
+use onnxd::serving::golden::GoldenFiles;
 use onnxd::serving::joining;
 use onnxd::serving::trial::{Candidate, Trial, Tried};
 use onnxd::telemetry::metrics::PlanCacheMetrics;
@@ -100,6 +101,7 @@ fn ends(bytes: Vec<u8>) -> bool {
     let trial = Trial::new(env!("CARGO_BIN_EXE_onnxd").into(), LibraryPath::Off);
     let engines = Engines::of_machine(&LibraryPath::Off, PlanCacheMetrics::default());
     let candidate = Candidate {
+        golden: &GoldenFiles::default(),
         path: file.path(),
         engines: &engines,
         rules: Rules {

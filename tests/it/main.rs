@@ -16,6 +16,7 @@ mod explicit;
 mod faces;
 mod fuzz;
 mod generated;
+mod golden;
 mod grpc;
 mod headers;
 mod health;

@@ -8,6 +8,9 @@ use crate::config::Agreement;
 use crate::engine::Attempt;
 use crate::error::{Error, ErrorKind, Result};
 
+/// Why an engine is alone that nothing can be compared with.
+pub const NO_OTHER: &str = "no other engine runs the model";
+
 /// What came of a model's examination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -56,6 +59,8 @@ pub enum Standing {
     Refuses,
     /// It broke down, did not end, or fails where others answer.
     Fails,
+    /// It does not answer a golden request as the model's owner expects.
+    Disproven,
 }
 
 impl Standing {
@@ -69,6 +74,7 @@ impl Standing {
             Standing::Differs => "differs",
             Standing::Refuses => "refuses",
             Standing::Fails => "fails",
+            Standing::Disproven => "disproven",
         }
     }
 
@@ -76,7 +82,7 @@ impl Standing {
     pub fn may_serve(self) -> bool {
         match self {
             Standing::Agrees | Standing::Alone | Standing::Unproven | Standing::Disputed => true,
-            Standing::Differs | Standing::Refuses | Standing::Fails => false,
+            Standing::Differs | Standing::Refuses | Standing::Fails | Standing::Disproven => false,
         }
     }
 }
@@ -140,11 +146,18 @@ impl Verdict {
         if let ([reason], Some(finding)) = (&reasons[..], self.findings.first()) {
             return Error::new(finding.kind.unwrap_or(ErrorKind::Internal), reason.as_str());
         }
-        if self
-            .findings
-            .iter()
-            .any(|finding| finding.standing == Standing::Differs)
-        {
+        let stands = |standing| {
+            self.findings
+                .iter()
+                .any(|finding| finding.standing == standing)
+        };
+        if stands(Standing::Disproven) {
+            return Error::unavailable(format!(
+                "no engine answers the golden requests as expected: {}",
+                self.reasons()
+            ));
+        }
+        if stands(Standing::Differs) {
             return Error::unimplemented(format!(
                 "the engines differ, and nothing decides between them: {}; engine = \"NAME\" in model.toml, or \
                  inference.engine_agreement = \"warn\", serves it all the same",
@@ -179,16 +192,31 @@ impl Verdict {
     }
 }
 
-/// What one engine said to the made-up requests.
+/// What one engine said to the made-up requests, and to those of the model's owner.
 #[derive(Debug)]
 pub struct Testimony<T> {
     pub engine: String,
     pub loading: Loading,
     /// For each request the answer, or why there is none.
     pub answers: Vec<Result<T, String>>,
+    /// How many golden requests it answered, all of them as expected, or what is wrong with the first that is not.
+    pub golden: Result<usize, String>,
 }
 
 impl<T> Testimony<T> {
+    fn is_sound(&self) -> bool {
+        self.golden.is_ok()
+    }
+
+    /// What the golden requests add to the reason why an engine may serve.
+    fn with_golden(&self, reason: String) -> String {
+        match self.golden {
+            Ok(0) | Err(_) => reason,
+            Ok(1) => format!("{reason}; 1 golden request as expected"),
+            Ok(count) => format!("{reason}; {count} golden requests as expected"),
+        }
+    }
+
     fn answered(&self) -> usize {
         self.answers.iter().filter(|answer| answer.is_ok()).count()
     }
@@ -209,18 +237,47 @@ enum Relation {
 }
 
 /// Judges engines by their answers; `compare` tells how far two answers lie apart, or what is wrong between them.
+///
+/// The golden requests come first: who answers one of them wrongly has no say in how the others are judged.
 pub fn judge<T>(
     testimonies: Vec<Testimony<T>>,
     agreement: Agreement,
     compare: impl Fn(&T, &T) -> Result<f64, String>,
 ) -> Vec<Finding> {
-    if let [only] = &testimonies[..] {
-        let standing = (Standing::Alone, "no other engine runs the model".to_owned());
-        return vec![finding(only, standing)];
+    let sound: Vec<_> = testimonies.iter().filter(|one| one.is_sound()).collect();
+    let is_any_disproven = sound.len() < testimonies.len();
+    let mut standings = match &sound[..] {
+        [_] => {
+            let alone = match is_any_disproven {
+                true => "no other engine answers the golden requests as expected",
+                false => NO_OTHER,
+            };
+            vec![(Standing::Alone, alone.to_owned())]
+        }
+        _ => compare_all(&sound, agreement, compare),
     }
+    .into_iter();
+    let judge_one = |testimony: &Testimony<T>| match &testimony.golden {
+        Err(how) => finding(testimony, (Standing::Disproven, how.clone())),
+        Ok(_) => {
+            let (standing, reason) = standings
+                .next()
+                .expect("there is one for each that is sound");
+            finding(testimony, (standing, testimony.with_golden(reason)))
+        }
+    };
+    testimonies.iter().map(judge_one).collect()
+}
+
+/// Where engines stand that have not been proven wrong, in their order.
+fn compare_all<T>(
+    testimonies: &[&Testimony<T>],
+    agreement: Agreement,
+    compare: impl Fn(&T, &T) -> Result<f64, String>,
+) -> Vec<(Standing, String)> {
     let relation = |one: &Testimony<T>, other: &Testimony<T>| relate(one, other, &compare);
-    let agreeing = largest_agreeing(&testimonies, &relation);
-    let most_answered = testimonies.iter().map(Testimony::answered).max();
+    let agreeing = largest_agreeing(testimonies, &relation);
+    let most_answered = testimonies.iter().map(|one| one.answered()).max();
     let most_answered = most_answered.unwrap_or(0);
     let differ = |testimony: &Testimony<T>, others: &[&Testimony<T>]| {
         others
@@ -230,11 +287,11 @@ pub fn judge<T>(
                 Relation::Agree(_) | Relation::Unknown => None,
             })
     };
-    let judge_one = |(at, testimony): (usize, &Testimony<T>)| {
+    let judge_one = |(at, testimony): (usize, &&Testimony<T>)| {
         let others: Vec<_> = agreeing
             .iter()
             .filter(|other| **other != at)
-            .map(|other| &testimonies[*other])
+            .map(|other| testimonies[*other])
             .collect();
         let best = agreeing.iter().map(|at| testimonies[*at].answered()).max();
         match best {
@@ -255,6 +312,7 @@ pub fn judge<T>(
             None => {
                 let all: Vec<_> = testimonies
                     .iter()
+                    .copied()
                     .filter(|other| other.engine != testimony.engine)
                     .collect();
                 match (differ(testimony, &all), agreement) {
@@ -268,11 +326,7 @@ pub fn judge<T>(
             }
         }
     };
-    let standings: Vec<_> = testimonies.iter().enumerate().map(judge_one).collect();
-    let pairs = testimonies.iter().zip(standings);
-    pairs
-        .map(|(testimony, standing)| finding(testimony, standing))
-        .collect()
+    testimonies.iter().enumerate().map(judge_one).collect()
 }
 
 fn finding<T>(testimony: &Testimony<T>, (standing, reason): (Standing, String)) -> Finding {
@@ -280,7 +334,11 @@ fn finding<T>(testimony: &Testimony<T>, (standing, reason): (Standing, String)) 
         engine: testimony.engine.clone(),
         standing,
         reason,
-        kind: (standing == Standing::Fails).then_some(ErrorKind::Internal),
+        kind: match standing {
+            Standing::Fails => Some(ErrorKind::Internal),
+            Standing::Disproven => Some(ErrorKind::Unavailable),
+            _ => None,
+        },
         loading: testimony.loading.clone(),
     }
 }
@@ -299,6 +357,9 @@ fn agreement_text<T>(
     relation: &impl Fn(&Testimony<T>, &Testimony<T>) -> Relation,
 ) -> String {
     let names: Vec<_> = others.iter().map(|other| other.engine.as_str()).collect();
+    if testimony.answered() == 0 {
+        return format!("answers the golden requests like {}", names.join(" and "));
+    }
     let largest = others
         .iter()
         .filter_map(|other| match relation(testimony, other) {
@@ -328,12 +389,18 @@ fn relate<T>(
             Err(how) => return Relation::Differ(how),
         }
     }
-    largest.map_or(Relation::Unknown, Relation::Agree)
+    // Where no made-up request runs, the owner's own are what can be compared.
+    let by_golden = |one: &Testimony<T>| one.answered() == 0 && matches!(one.golden, Ok(1..));
+    match largest {
+        Some(largest) => Relation::Agree(largest),
+        None if by_golden(one) && by_golden(other) => Relation::Agree(0.0),
+        None => Relation::Unknown,
+    }
 }
 
 /// The largest set of engines of which each agrees with each, at least two; of several the one that comes first.
 fn largest_agreeing<T>(
-    testimonies: &[Testimony<T>],
+    testimonies: &[&Testimony<T>],
     relation: &impl Fn(&Testimony<T>, &Testimony<T>) -> Relation,
 ) -> Vec<usize> {
     let mut largest = Vec::new();
@@ -341,7 +408,7 @@ fn largest_agreeing<T>(
         let mut group = vec![first];
         for candidate in first + 1..testimonies.len() {
             let agrees = |member: &usize| {
-                let relation = relation(&testimonies[*member], &testimonies[candidate]);
+                let relation = relation(testimonies[*member], testimonies[candidate]);
                 matches!(relation, Relation::Agree(_))
             };
             if group.iter().all(agrees) {
@@ -361,27 +428,45 @@ mod tests {
 
     /// Engines that answer whole numbers; two agree when theirs are equal.
     fn standings(agreement: Agreement, engines: &[(&str, &[Option<i32>])]) -> Vec<Standing> {
-        let testimonies = engines.iter().map(|(engine, answers)| Testimony {
-            engine: (*engine).to_owned(),
-            loading: Loading::default(),
-            answers: answers
-                .iter()
-                .map(|answer| answer.ok_or_else(|| "no".to_owned()))
-                .collect(),
-        });
+        let engines = engines
+            .iter()
+            .map(|(engine, answers)| (*engine, *answers, Ok(0)));
+        stand(&findings(agreement, engines))
+    }
+
+    fn stand(findings: &[Finding]) -> Vec<Standing> {
+        findings.iter().map(|finding| finding.standing).collect()
+    }
+
+    type Said<'a> = (&'a str, &'a [Option<i32>], Result<usize, &'a str>);
+
+    fn findings<'a>(
+        agreement: Agreement,
+        engines: impl IntoIterator<Item = Said<'a>>,
+    ) -> Vec<Finding> {
+        let testimonies = engines
+            .into_iter()
+            .map(|(engine, answers, golden)| Testimony {
+                engine: engine.to_owned(),
+                loading: Loading::default(),
+                golden: golden.map_err(str::to_owned),
+                answers: answers
+                    .iter()
+                    .map(|answer| answer.ok_or_else(|| "no".to_owned()))
+                    .collect(),
+            });
         let compare = |one: &i32, other: &i32| match one == other {
             true => Ok(0.0),
             false => Err(format!("{one} against {other}")),
         };
-        let findings = judge(testimonies.collect(), agreement, compare);
-        findings.iter().map(|finding| finding.standing).collect()
+        judge(testimonies.collect(), agreement, compare)
     }
 
     fn require(engines: &[(&str, &[Option<i32>])]) -> Vec<Standing> {
         standings(Agreement::Require, engines)
     }
 
-    use Standing::{Agrees, Alone, Differs, Disputed, Fails, Unproven};
+    use Standing::{Agrees, Alone, Differs, Disproven, Disputed, Fails, Unproven};
 
     #[test]
     fn engines_that_answer_alike_agree() {
@@ -435,6 +520,75 @@ mod tests {
     #[test]
     fn one_engine_is_alone() {
         assert_eq!(require(&[("a", &[])]), [Alone]);
+    }
+
+    #[test]
+    fn a_golden_request_decides_between_two_that_differ() {
+        for agreement in [Agreement::Require, Agreement::Warn] {
+            let found = findings(
+                agreement,
+                [
+                    ("a", &[Some(1)][..], Err("golden/x.json: wrong")),
+                    ("b", &[Some(2)][..], Ok(2)),
+                ],
+            );
+            assert_eq!(stand(&found), [Disproven, Alone]);
+            assert_eq!(found[0].reason, "golden/x.json: wrong");
+            assert_eq!(
+                found[1].reason,
+                "no other engine answers the golden requests as expected; 2 golden requests as expected"
+            );
+        }
+    }
+
+    #[test]
+    fn one_that_is_right_by_the_golden_requests_outweighs_any_number_that_is_not() {
+        let wrong = || Err("wrong");
+        let found = findings(
+            Agreement::Require,
+            [
+                ("a", &[Some(1)][..], wrong()),
+                ("b", &[Some(1)][..], wrong()),
+                ("c", &[Some(2)][..], Ok(1)),
+            ],
+        );
+        assert_eq!(stand(&found), [Disproven, Disproven, Alone]);
+        let all = findings(
+            Agreement::Warn,
+            [("a", &[Some(1)][..], wrong()), ("b", &[], wrong())],
+        );
+        assert_eq!(stand(&all), [Disproven, Disproven]);
+    }
+
+    #[test]
+    fn what_all_answer_as_expected_decides_nothing() {
+        let engines = [("a", &[Some(1)][..], Ok(1)), ("b", &[Some(2)][..], Ok(1))];
+        assert_eq!(
+            stand(&findings(Agreement::Require, engines)),
+            [Differs, Differs]
+        );
+        assert_eq!(
+            stand(&findings(Agreement::Warn, engines)),
+            [Disputed, Disputed]
+        );
+    }
+
+    #[test]
+    fn golden_requests_stand_in_where_no_made_up_one_runs() {
+        let found = findings(
+            Agreement::Require,
+            [("a", &[None][..], Ok(1)), ("b", &[None][..], Ok(1))],
+        );
+        assert_eq!(stand(&found), [Agrees, Agrees]);
+        assert_eq!(
+            found[0].reason,
+            "answers the golden requests like b; 1 golden request as expected"
+        );
+        let mixed = findings(
+            Agreement::Require,
+            [("a", &[Some(1)][..], Ok(1)), ("b", &[None][..], Ok(1))],
+        );
+        assert_eq!(stand(&mixed), [Alone, Fails]);
     }
 
     fn verdict(findings: &[(&str, Standing, &str)]) -> Verdict {
