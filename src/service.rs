@@ -244,6 +244,7 @@ async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) 
         inputs,
         outputs: wanted,
         timeout: _,
+        priority: _,
         decoding,
     } = request;
     let checking = Instant::now();

@@ -2,6 +2,9 @@
 
 #![expect(dead_code, reason = "each bench uses its own part")]
 
+pub mod onnx;
+pub mod open_loop;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
 //! One inference over gRPC: translates a request, runs it, translates the answer.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tonic::Extensions;
 
@@ -66,7 +66,7 @@ pub async fn infer(
         id,
         inputs,
         outputs,
-        timeout,
+        parameters,
     } = match decoded {
         Ok(decoded) => decoded,
         Err(error) => return Err(call.fail(error)),
@@ -74,7 +74,12 @@ pub async fn infer(
     let request = InferRequest {
         inputs,
         outputs,
-        timeout: timeout.into_iter().chain(context.deadline.left()).min(),
+        timeout: parameters
+            .timeout
+            .into_iter()
+            .chain(context.deadline.left())
+            .min(),
+        priority: parameters.priority,
         decoding: decoding.elapsed(),
     };
     let InferResponse {
@@ -106,7 +111,7 @@ struct Decoded {
     id: String,
     inputs: Vec<NamedTensor>,
     outputs: Vec<RequestedOutput>,
-    timeout: Option<Duration>,
+    parameters: RequestParameters,
 }
 
 fn decode(request: ModelInferRequest, signature: &Signature, limits: &Limits) -> Result<Decoded> {
@@ -127,7 +132,7 @@ fn decode(request: ModelInferRequest, signature: &Signature, limits: &Limits) ->
         id,
         inputs: contents::inputs(inputs, raw, signature, limits.tensor_elements)?,
         outputs: outputs.into_iter().map(output).collect::<Result<_>>()?,
-        timeout: parameters.timeout,
+        parameters,
     })
 }
 

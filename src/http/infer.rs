@@ -135,6 +135,7 @@ async fn run(
             inputs,
             outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
+            priority: parameters.priority,
             decoding,
         })
         .await?;

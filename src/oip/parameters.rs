@@ -1,7 +1,7 @@
 //! The parameters of requests, inputs and outputs that mean something here, read alike whatever wire they came over.
 //!
-//! Others pass, since clients of many servers send many. `priority` and what belongs to sequences is checked and has
-//! no effect, as it has none on a Triton model that neither queues by priority nor keeps state.
+//! Others pass, since clients of many servers send many. What belongs to sequences is checked and has no effect, as it
+//! has none on a Triton model that keeps no state; `priority` has one where a model has levels of it.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -54,6 +54,8 @@ pub trait Parameters: Default {
 pub struct RequestParameters {
     /// How long the client waits, where it says so; on the wire in microseconds, where 0 says nothing.
     pub timeout: Option<Duration>,
+    /// Which level of the model's priorities it has, 1 being the first; on the wire 0 says nothing.
+    pub priority: Option<u32>,
     pub nan: NanForm,
     /// Whether outputs come in binary that do not say otherwise.
     pub binary_outputs: bool,
@@ -78,7 +80,10 @@ impl Parameters for RequestParameters {
             }
             "binary_data_output" => self.binary_outputs = truth(name, value)?,
             "priority" => {
-                whole_number(name, value, "a whole number")?;
+                let level = whole_number(name, value, "a whole number")?;
+                // No model has so many levels that the largest number would be one of them.
+                let level = u32::try_from(level).unwrap_or(u32::MAX);
+                self.priority = Some(level).filter(|level| *level > 0);
             }
             "sequence_id" if matches!(value, Value::Text(_)) => {}
             "sequence_id" => {
@@ -217,11 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn a_priority_is_any_whole_number_and_zero_is_none() {
+        let priority =
+            |value| read::<RequestParameters>("priority", value).map(|read| read.priority);
+        for value in [Value::Signed(7), Value::Unsigned(7), Value::Float(7.0)] {
+            assert_eq!(priority(value), Ok(Some(7)));
+        }
+        assert_eq!(priority(Value::Unsigned(u64::MAX)), Ok(Some(u32::MAX)));
+        assert_eq!(priority(Value::Unsigned(0)), Ok(None));
+        assert_eq!(priority(Value::Null), Ok(None));
+        for value in [Value::Signed(-1), Value::Float(1.5), Value::List] {
+            let message = format!("parameter 'priority': expected a whole number, got {value}");
+            assert_eq!(priority(value), Err(message));
+        }
+    }
+
+    #[test]
     fn what_has_no_effect_is_checked_and_what_is_unknown_passes() {
         let none = Ok(RequestParameters::default());
         for (name, value) in [
-            ("priority", Value::Unsigned(0)),
-            ("priority", Value::Signed(7)),
             ("sequence_id", Value::Unsigned(u64::MAX)),
             ("sequence_id", Value::Text("a")),
             ("sequence_start", Value::Bool(true)),
@@ -232,11 +251,6 @@ mod tests {
             assert_eq!(read::<RequestParameters>(name, value), none, "{name}");
         }
         for (name, value, message) in [
-            (
-                "priority",
-                Value::List,
-                "parameter 'priority': expected a whole number, got a list",
-            ),
             (
                 "sequence_id",
                 Value::Bool(true),

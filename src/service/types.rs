@@ -18,6 +18,8 @@ pub struct InferRequest {
     pub outputs: Vec<RequestedOutput>,
     /// How long the client waits, where it says so.
     pub timeout: Option<Duration>,
+    /// Which level of priority it asks for, from 1 on; the model's default where it names none of its levels.
+    pub priority: Option<u32>,
     /// How long it took to read the request once all of it was there.
     pub decoding: Duration,
 }

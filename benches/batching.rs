@@ -1,0 +1,453 @@
+//! Does a server that measures for itself when to join requests serve as well as the better of the two usual settings,
+//! whatever the load, and what becomes of the requests that it cannot serve?
+//!
+//! Two networks: a recurrent one, whose rows are cheaper joined, and convolutions, whose rows are not. Each is served by
+//! three processes of the real binary at once, of which one is loaded at a time: with nothing set but a latency target;
+//! with batching off (`max_batch_rows = 1`); and with the classic fixed delay (batches of up to 32 rows that wait 5 ms to
+//! fill). The latency target is the same for all three. Requests of one row come in an open loop, at equal distances and
+//! as a Poisson process (the same arrivals for all three), at 50 to 200 % of the capacity, which is what the best of the
+//! three answers to a closed loop of many clients. The three take turns in each round, so that what slows the machine
+//! slows all; the load is a thread of this process, which shares the machine and is told where it fell behind. What is told
+//! is the median of the rounds. `p99` is of accepted requests, from when each was due.
+//!
+//! In the comparison each load stands for itself: the answers a second against the better of the other two, and p99
+//! against the better of those of the other two that answer as much; one that refuses most has it easy with the rest.
+//!
+//! `cargo bench --bench batching -- [--rounds 3] [--seconds 3] [--network recurrent|convolutions]`; ORT_DYLIB_PATH names
+//! ONNX Runtime.
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::onnx::{Convolutions, INPUT, OUTPUT, Recurrent};
+use support::open_loop::{Arrivals, Outcome, Target};
+use support::{Process, Statuses, get, median, pause};
+
+/// Shares of the capacity, in hundredths.
+const LOADS: [u32; 5] = [50, 80, 95, 120, 200];
+const OVERLOAD: u32 = 200;
+const ARRIVALS: [(Arrivals, &str); 2] = [
+    (Arrivals::Constant, "constant"),
+    (Arrivals::Poisson, "Poisson"),
+];
+const WARM_UP: Duration = Duration::from_secs(2);
+const MOST_WARM_UPS: usize = 15;
+const CLIENTS: usize = 96;
+/// How much worse than the better of the others is as good.
+const TOLERANCE: f64 = 0.05;
+/// The cap of the classic setting.
+const BATCH_ROWS: usize = 32;
+
+/// A network and how long its answers may take.
+struct Network {
+    name: &'static str,
+    file: Vec<u8>,
+    row: &'static [usize],
+    latency_target_ms: u64,
+}
+
+fn networks() -> [Network; 2] {
+    let recurrent = Recurrent {
+        steps: 24,
+        features: 64,
+        hidden: 256,
+        classes: 10,
+    };
+    let convolutions = Convolutions {
+        side: 64,
+        channels: &[32, 64, 96, 128, 160, 192],
+        classes: 10,
+    };
+    [
+        Network {
+            name: "recurrent",
+            file: recurrent.file(),
+            row: &[24, 64],
+            latency_target_ms: 60,
+        },
+        Network {
+            name: "convolutions",
+            file: convolutions.file(),
+            row: &[3, 64, 64],
+            latency_target_ms: 120,
+        },
+    ]
+}
+
+/// A way to serve a network, what its `model.toml` says, and what was measured of it.
+struct Contender {
+    name: &'static str,
+    settings: String,
+    server: Process,
+}
+
+fn main() {
+    let options = Options::read();
+    let mut all_hold = true;
+    for network in networks() {
+        if options
+            .network
+            .as_ref()
+            .is_none_or(|wanted| wanted == network.name)
+        {
+            all_hold &= compare(&network, &options);
+        }
+    }
+    println!(
+        "{}",
+        if all_hold {
+            "every verdict holds"
+        } else {
+            "NOT every verdict holds"
+        }
+    );
+}
+
+struct Options {
+    rounds: usize,
+    time: Duration,
+    network: Option<String>,
+}
+
+impl Options {
+    fn read() -> Options {
+        let arguments: Vec<String> = std::env::args().collect();
+        let value = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1).cloned()
+        };
+        let number = |name, otherwise: f64| {
+            value(name).map_or(otherwise, |text| text.parse().expect("a number"))
+        };
+        Options {
+            rounds: number("--rounds", 3.0) as usize,
+            time: Duration::from_secs_f64(number("--seconds", 3.0)),
+            network: value("--network"),
+        }
+    }
+}
+
+/// Measures one network and prints what came of it; whether every verdict holds.
+fn compare(network: &Network, options: &Options) -> bool {
+    let contenders = contenders(network);
+    let request = request(network);
+    let target = |contender: &Contender| Target {
+        address: contender.server.address,
+        request: &request,
+    };
+    let mut capacity = 0.0;
+    for contender in &contenders {
+        let reached = warm_up(contender, &target(contender));
+        capacity = f64::max(capacity, reached);
+        println!("{}", line_of(contender, reached));
+    }
+    println!(
+        "{}: capacity {capacity:.0} requests/s of one row ({} bytes), latency target {} ms",
+        network.name,
+        request.len(),
+        network.latency_target_ms
+    );
+    let mut cells: Vec<Cell> = Vec::new();
+    for round in 0..options.rounds {
+        for load in LOADS {
+            for (arrivals, arrive) in ARRIVALS {
+                let rate = capacity * f64::from(load) / 100.0;
+                let schedule =
+                    arrivals.schedule(rate, options.time, u64::from(load) + 1000 * round as u64);
+                // Whoever comes first in one round comes later in the next.
+                for turn in 0..contenders.len() {
+                    let at = (turn + round) % contenders.len();
+                    let outcome = target(&contenders[at]).open_loop(&schedule);
+                    let key = (load, arrive, contenders[at].name);
+                    let cell = match cells.iter_mut().find(|cell| cell.key == key) {
+                        Some(cell) => cell,
+                        None => {
+                            cells.push(Cell::new(key));
+                            cells.last_mut().expect("it was just pushed")
+                        }
+                    };
+                    cell.add(outcome, options.time);
+                }
+            }
+        }
+    }
+    print_table(network, &cells);
+    let batch = longest_batch(&contenders[0].server);
+    for contender in &contenders {
+        println!("{}", line_of(contender, 0.0));
+    }
+    judge(network, &cells, batch)
+}
+
+fn contenders(network: &Network) -> Vec<Contender> {
+    let target = format!("latency_target_ms = {}\n", network.latency_target_ms);
+    let settings = [
+        ("ours", target.clone()),
+        ("batching off", format!("{target}max_batch_rows = 1\n")),
+        (
+            "fixed 5 ms",
+            format!(
+                "{target}max_batch_rows = {BATCH_ROWS}\npreferred_batch_rows = {BATCH_ROWS}\nmax_queue_delay_us = 5000\n"
+            ),
+        ),
+    ];
+    let contender = |(name, settings): (&'static str, String)| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("batching/{}/{name}", network.name));
+        std::fs::create_dir_all(folder.join("m/1")).expect("the target folder is writable");
+        let write = |file: &str, contents: &[u8]| {
+            std::fs::write(folder.join(file), contents).expect("the target folder is writable");
+        };
+        write("m/1/model.onnx", &network.file);
+        write("m/model.toml", settings.as_bytes());
+        Contender {
+            name,
+            settings: settings.replace('\n', " "),
+            server: Process::onnxd_with(&folder, &[("RUST_LOG", "warn,onnxd::serving=info")]),
+        }
+    };
+    settings.into_iter().map(contender).collect()
+}
+
+/// A request of one row with a binary body and a binary answer, so that neither side spends its time on JSON.
+fn request(network: &Network) -> Vec<u8> {
+    let elements: usize = network.row.iter().product();
+    let row = (0..elements).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0);
+    let row: Vec<u8> = row.flat_map(f32::to_le_bytes).collect();
+    let shape: Vec<usize> = [1].into_iter().chain(network.row.iter().copied()).collect();
+    let json = json!({
+        "inputs": [{ "name": INPUT, "shape": shape, "datatype": "FP32", "parameters": { "binary_data_size": row.len() } }],
+        "outputs": [{ "name": OUTPUT, "parameters": { "binary_data": true } }],
+    })
+    .to_string();
+    let head = format!(
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: bench\r\ninference-header-content-length: {}\r\ncontent-length: {}\r\n\r\n",
+        json.len(),
+        json.len() + row.len()
+    );
+    [head.as_bytes(), json.as_bytes(), &row].concat()
+}
+
+/// Loads a server until its choice of engine stands; the most that it answered a second.
+fn warm_up(contender: &Contender, target: &Target<'_>) -> f64 {
+    let (mut rates, mut steady) = (Vec::new(), 0);
+    let mut engine = engine_of(&contender.server);
+    while steady < 2 && rates.len() < MOST_WARM_UPS {
+        rates.push(target.closed_loop(CLIENTS, WARM_UP));
+        // Measuring takes turns with requests, and pauses.
+        pause(Duration::from_millis(500));
+        let now = engine_of(&contender.server);
+        steady = if now == engine { steady + 1 } else { 0 };
+        engine = now;
+    }
+    rates.into_iter().skip(1).fold(0.0, f64::max)
+}
+
+fn health(server: &Process) -> Value {
+    let answer = get(server.address, "/health");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str::<Value>(body).expect("health is JSON")["models"][0].take()
+}
+
+fn engine_of(server: &Process) -> String {
+    let model = health(server);
+    format!(
+        "{} on {} × {} threads",
+        model["engine"], model["workers"], model["threads_per_worker"]
+    )
+}
+
+fn line_of(contender: &Contender, reached: f64) -> String {
+    let model = health(&contender.server);
+    let rows = model
+        .get("batch_reason")
+        .and_then(Value::as_str)
+        .unwrap_or("-");
+    let reached = if reached > 0.0 {
+        format!("{reached:.0} answers/s in a closed loop; ")
+    } else {
+        String::new()
+    };
+    format!(
+        "  {:<13} {}: {reached}{}; {rows}",
+        contender.name,
+        contender.settings,
+        engine_of(&contender.server)
+    )
+}
+
+/// What was measured of one contender under one load.
+struct Cell {
+    key: (u32, &'static str, &'static str),
+    answers: Vec<f64>,
+    medians: Vec<f64>,
+    p99s: Vec<f64>,
+    statuses: Statuses,
+    latest: Duration,
+}
+
+impl Cell {
+    fn new(key: (u32, &'static str, &'static str)) -> Cell {
+        Cell {
+            key,
+            answers: Vec::new(),
+            medians: Vec::new(),
+            p99s: Vec::new(),
+            statuses: Statuses::new(),
+            latest: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, outcome: Outcome, time: Duration) {
+        let Outcome {
+            statuses,
+            mut accepted,
+            latest,
+        } = outcome;
+        accepted.sort_unstable();
+        let at = |share: f64| {
+            let at = (accepted.len().saturating_sub(1) as f64 * share) as usize;
+            accepted
+                .get(at)
+                .map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
+        };
+        self.medians.push(at(0.5));
+        self.p99s.push(at(0.99));
+        self.answers
+            .push(accepted.len() as f64 / time.as_secs_f64());
+        self.latest = self.latest.max(latest);
+        for (status, count) in statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        median(self.answers.clone())
+    }
+
+    fn p99(&self) -> f64 {
+        median(self.p99s.clone())
+    }
+}
+
+fn print_table(network: &Network, cells: &[Cell]) {
+    println!(
+        "| {} | arrivals | served by | answers/s | p50 ms | p99 ms | by status | load late by ms |",
+        network.name
+    );
+    println!("| --- | --- | --- | ---: | ---: | ---: | --- | ---: |");
+    for cell in cells {
+        let (load, arrive, name) = cell.key;
+        let statuses: Vec<_> = cell
+            .statuses
+            .iter()
+            .map(|(status, count)| format!("{status}: {count}"))
+            .collect();
+        println!(
+            "| {load} % | {arrive} | {name} | {:.0} | {:.1} | {:.1} | {} | {:.1} |",
+            cell.rate(),
+            median(cell.medians.clone()),
+            cell.p99(),
+            statuses.join(", "),
+            cell.latest.as_secs_f64() * 1e3
+        );
+    }
+}
+
+/// The mean time of the slowest size of batch that was usual.
+fn longest_batch(server: &Process) -> Duration {
+    let answer = get(server.address, "/v2/models/m/stats");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let stats: Value = serde_json::from_str(body).expect("statistics are JSON");
+    let batches = stats["model_stats"][0]["batch_stats"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let counted = |batch: &Value| {
+        let infer = &batch["compute_infer"];
+        (
+            infer["count"].as_f64().unwrap_or(0.0),
+            infer["ns"].as_f64().unwrap_or(0.0),
+        )
+    };
+    let all: f64 = batches.iter().map(|batch| counted(batch).0).sum();
+    let usual = batches
+        .iter()
+        .map(counted)
+        .filter(|(count, _)| *count >= all / 100.0);
+    Duration::from_nanos(
+        usual
+            .map(|(count, nanos)| nanos / count)
+            .fold(0.0, f64::max) as u64,
+    )
+}
+
+/// Prints the verdicts; whether all of them hold.
+fn judge(network: &Network, cells: &[Cell], batch: Duration) -> bool {
+    let of = |name: &'static str| cells.iter().filter(move |cell| cell.key.2 == name);
+    let mut all_hold = true;
+    let mut verdict = |holds: bool, what: String| {
+        all_hold &= holds;
+        println!(
+            "{} {}: {what}",
+            if holds { "holds:" } else { "FAILS:" },
+            network.name
+        );
+    };
+    let peak = of("ours").map(Cell::rate).fold(0.0, f64::max);
+    for cell in of("ours").filter(|cell| cell.key.0 == OVERLOAD) {
+        let share = 100.0 * cell.rate() / peak;
+        verdict(
+            share >= 95.0,
+            format!(
+                "overload, {} arrivals: {share:.1} % of the peak of {peak:.0}/s",
+                cell.key.1
+            ),
+        );
+    }
+    let bound = network.latency_target_ms as f64 + batch.as_secs_f64() * 1e3;
+    let worst = of("ours").map(Cell::p99).fold(0.0, f64::max);
+    verdict(
+        worst <= bound,
+        format!("p99 of accepted is at most {worst:.1} ms; target and one batch are {bound:.1} ms"),
+    );
+    let others: Statuses = of("ours")
+        .flat_map(|cell| cell.statuses.clone())
+        .filter(|(status, _)| ![200, 429].contains(status))
+        .collect();
+    verdict(
+        others.is_empty(),
+        format!("nothing but 200 and 429 ({others:?} beside)"),
+    );
+    for ours in of("ours") {
+        let (load, arrive, _) = ours.key;
+        let others: Vec<_> = cells
+            .iter()
+            .filter(|cell| cell.key.0 == load && cell.key.1 == arrive && cell.key.2 != "ours")
+            .collect();
+        let rate = others.iter().map(|cell| cell.rate()).fold(0.0, f64::max);
+        let share = ours.rate() / rate;
+        verdict(
+            share >= 1.0 - TOLERANCE,
+            format!(
+                "{load} %, {arrive}: {:.3} of the better one's answers/s",
+                share
+            ),
+        );
+        let equals = others
+            .iter()
+            .filter(|cell| cell.rate() >= ours.rate() * (1.0 - TOLERANCE));
+        let p99 = equals.map(|cell| cell.p99()).fold(f64::INFINITY, f64::min);
+        if p99.is_finite() {
+            let ratio = ours.p99() / p99;
+            verdict(
+                ratio <= 1.0 + TOLERANCE,
+                format!("{load} %, {arrive}: {ratio:.3} of the better one's p99 ({p99:.1} ms)"),
+            );
+        }
+    }
+    all_hold
+}
