@@ -21,6 +21,7 @@ use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
+use onnxd::serving::memory::Ledger;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
 use onnxd::telemetry::metrics::{Metrics, PlanCacheMetrics};
@@ -179,6 +180,7 @@ impl Live {
             engine_rules: EngineRules::default(),
             metrics: Metrics::new(),
             budget: Arc::new(ComputeBudget::new(WORKERS, WORKERS + 1)),
+            memory: Ledger::boundless(),
             queue_rows: 1024,
             load_timeout: Duration::from_secs(300),
             trial: None,

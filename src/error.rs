@@ -52,6 +52,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     retry_after: Option<Duration>,
+    is_out_of_memory: bool,
     #[source]
     source: Option<Source>,
 }
@@ -71,6 +72,7 @@ impl Error {
             kind,
             message,
             retry_after: None,
+            is_out_of_memory: false,
             source: None,
         }
     }
@@ -98,6 +100,14 @@ impl Error {
     /// A model or server that cannot answer now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Something that there is no memory for now; it may be tried again when there is more.
+    pub fn out_of_memory(message: impl Into<String>) -> Self {
+        Self {
+            is_out_of_memory: true,
+            ..Self::unavailable(message)
+        }
     }
 
     /// A server that is going away.
@@ -136,6 +146,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         let passes = self.kind == ErrorKind::Unavailable;
         self.retry_after.or(passes.then_some(UNAVAILABLE_RETRY))
+    }
+
+    /// Whether it came for want of memory, so that it may go well once some is free.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.is_out_of_memory
     }
 
     /// What a client may read: the message, except for internal failures, whose cause belongs in the log.

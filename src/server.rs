@@ -24,6 +24,7 @@ use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::memory::Ledger;
 use crate::serving::orders::{self, Order};
 use crate::serving::reconcile::Reconciler;
 use crate::serving::registry::Registry;
@@ -92,13 +93,16 @@ impl Server {
             service = service.with_control(ModelControl { orders, admin_only });
         }
         // At least one body must fit.
-        let bodies = bodies_in_flight_bytes.unwrap_or_else(bodies_that_fit);
+        let most = bodies_in_flight_bytes.unwrap_or_else(bodies_that_fit);
+        let most = most.max(limits.body_bytes);
+        let bodies = BodyBudget::new(most);
+        let memory = share_memory(&metrics, &bodies, most);
         let core = Core {
             service,
             metrics: metrics.clone(),
             shutdown,
             limits,
-            bodies: BodyBudget::new(bodies.max(limits.body_bytes)),
+            bodies,
         };
         let ports = Ports::new(listeners, &core, &server)?;
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
@@ -111,6 +115,7 @@ impl Server {
             engine_rules: inference.engines,
             metrics: metrics.clone(),
             budget,
+            memory,
             queue_rows: inference.queue_rows,
             load_timeout: inference.load_timeout,
             trial: None,
@@ -283,6 +288,19 @@ async fn sample_cpu(metrics: Metrics) {
         ticks.tick().await;
         metrics.sample_cpu(Instant::now());
     }
+}
+
+/// The ledger of the memory, in which the bodies have their part, shown by the metrics.
+fn share_memory(metrics: &Metrics, bodies: &BodyBudget, most: usize) -> Arc<Ledger> {
+    let taken = {
+        let bodies = bodies.clone();
+        move || bodies.taken()
+    };
+    metrics.show_bodies(taken.clone(), most);
+    let memory = Ledger::of_machine(most as u64, Box::new(move || taken() as u64));
+    let read = memory.clone();
+    metrics.show_memory(move || read.readings());
+    memory
 }
 
 /// A quarter of what the control group may take.

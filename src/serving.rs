@@ -12,6 +12,7 @@ pub mod joining;
 pub mod lane;
 pub mod loading;
 pub mod measuring;
+pub mod memory;
 pub mod orders;
 pub mod pace;
 pub mod reconcile;

@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead};
 use std::process::{self, ExitCode};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -13,21 +14,29 @@ use crate::allocator;
 use crate::config::LibraryPath;
 use crate::engine::{Engines, ModelSource, STACK_BYTES};
 use crate::error::{Error, Result, guarded};
-use crate::serving::agreement::examine;
 use crate::serving::agreement::verdict::Verdict;
+use crate::serving::agreement::{Examined, Models, examine};
 use crate::serving::trial::{self, Job, Report};
 use crate::telemetry::metrics::PlanCacheMetrics;
-use crate::telemetry::process::{data_bytes, peak_bytes, reset_peak};
+use crate::telemetry::process::{
+    anonymous_bytes, be_the_first_to_go, data_bytes, peak_bytes, reset_peak, resident_bytes,
+};
 
 /// What may be taken beside the bytes that are asked for: the stacks of the threads on which engines load, and the data
 /// of libraries.
 const BESIDES_BYTES: u64 = 4 * STACK_BYTES as u64 + (64 << 20);
 
-/// A process that has held more than this keeps some of it, and is not used again.
+/// A process that has held more than this part of what it may take keeps some of it, and is not used again; it counts in
+/// any case above the second number, and never below the first.
+const SHARE_KEPT: u64 = 8;
+const LEAST_KEPT_BYTES: u64 = 48 << 20;
 const MOST_KEPT_BYTES: u64 = 256 << 20;
 
 /// A job that is none (`EX_DATAERR` of sysexits.h): its sender is of another version.
 const EXIT_UNREADABLE: i32 = 65;
+
+/// How long the threads that have loaded a model may take to let go of it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(1);
 
 /// Examine models as the server does, one for each line of standard input.
 #[derive(Debug, Args)]
@@ -44,6 +53,8 @@ fn parse_library(text: &str) -> Result<LibraryPath, String> {
 impl TryLoad {
     /// Examines what it is told to, until standard input ends.
     pub fn run(self) -> ExitCode {
+        // The server is in the same control group, and must not go for what a model takes here.
+        be_the_first_to_go();
         let engines = Engines::of_machine(&self.onnxruntime, PlanCacheMetrics::default());
         let (say, jobs) = mpsc::channel::<String>();
         let work = move || {
@@ -84,6 +95,7 @@ fn examine_one(engines: &Engines, job: &Job) -> Report {
         bound_memory(bytes);
     }
     reset_peak();
+    let before_bytes = resident_bytes();
     let verdict = guarded("while it was tried", || judge(engines, job)).ok();
     let serves = verdict
         .as_ref()
@@ -97,22 +109,63 @@ fn examine_one(engines: &Engines, job: &Job) -> Report {
         is_out_of_memory: allocator::has_refused() && !serves,
         is_spent: has_left_over
             || allocator::has_refused()
-            || peak_bytes.is_none_or(|bytes| bytes > MOST_KEPT_BYTES),
+            || peak_bytes.is_none_or(|bytes| bytes > most_kept_bytes(job)),
+        before_bytes,
         peak_bytes,
     }
+}
+
+/// Where memory is short, what this process keeps is missed by the models that are being loaded.
+fn most_kept_bytes(job: &Job) -> u64 {
+    let share = job.memory.map(|bytes| bytes / SHARE_KEPT);
+    share
+        .unwrap_or(u64::MAX)
+        .clamp(LEAST_KEPT_BYTES, MOST_KEPT_BYTES)
 }
 
 /// The verdict, and whether an engine is still at it.
 fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
     let source = ModelSource::read(&job.path)?;
     let wanted = job.engines.iter().filter_map(|name| engines.named(name));
-    let examined = examine(
+    let Examined {
+        mut verdict,
+        models,
+        was_given_up,
+    } = examine(
         &Engines::of(wanted.cloned()),
         &source,
         job.rules,
         &job.golden,
     )?;
-    Ok((examined.verdict, examined.was_given_up))
+    drop(source);
+    if !was_given_up {
+        weigh(models, &mut verdict);
+    }
+    Ok((verdict, was_given_up))
+}
+
+/// Measures what each model holds by what dropping it gives back.
+fn weigh(mut models: Models, verdict: &mut Verdict) {
+    allocator::give_back();
+    let mut before = anonymous_bytes();
+    for finding in &mut verdict.findings {
+        let Some(mut model) = models.remove(finding.engine.as_str()) else {
+            continue;
+        };
+        // The thread that has loaded it is about to let go of it.
+        let deadline = Instant::now() + LET_GO_WITHIN;
+        let mut is_last = false;
+        while !is_last && Instant::now() < deadline {
+            is_last = Arc::get_mut(&mut model).is_some();
+            thread::yield_now();
+        }
+        drop(model);
+        allocator::give_back();
+        let after = anonymous_bytes();
+        let held = before.zip(after).filter(|_| is_last);
+        finding.loading.held_bytes = held.map(|(before, after)| before.saturating_sub(after));
+        before = after;
+    }
 }
 
 /// Bounds what our allocator gives out, which can tell that it has refused something, and whatever a library takes past

@@ -32,6 +32,11 @@ impl BodyBudget {
         }
     }
 
+    /// The bytes that are taken now.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Relaxed)
+    }
+
     /// For a body of which nothing has come yet.
     pub fn hold(&self) -> Held {
         Held {

@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use super::agreement;
 use super::deployment::{Deployment, Facts, Machinery, Running};
 use super::lane::Split;
+use super::loading;
 use super::measuring::{Way, measure};
+use super::memory::Promise;
 use super::registry::Registry;
 use super::usage::MainLoad;
+use crate::allocator;
 use crate::config::Aim;
 use crate::engine::{Model, ModelSource};
 use crate::error::{Result, guarded};
@@ -59,6 +62,9 @@ pub struct Chooser {
     /// What was replaced and still has requests.
     retiring: Vec<Arc<Deployment>>,
 }
+
+/// The memory that was promised to each engine's model, and how much of it that holds.
+type Promises = HashMap<&'static str, (Promise, u64)>;
 
 /// What a model was measured for.
 struct Measured {
@@ -168,6 +174,8 @@ impl Chooser {
                 }
             }
         });
+        // The engines that were not chosen have been dropped.
+        allocator::give_back();
         if let Err(error) = chosen {
             let (model, version, reason) = (&key.0, &key.1, error.chain());
             tracing::warn!(
@@ -190,7 +198,7 @@ impl Chooser {
     fn choose(&self, deployment: &Deployment, main: Option<MainLoad>) -> Result<Option<Running>> {
         let facts = &deployment.facts;
         let started = Instant::now();
-        let ways = self.ways(deployment)?;
+        let (ways, mut promises) = self.ways(deployment)?;
         if ways.len() < 2 {
             return Ok(None);
         }
@@ -232,6 +240,10 @@ impl Chooser {
             Aim::Throughput => "throughput",
             Aim::Latency => "latency",
         };
+        let held = match promises.remove(best.engine) {
+            Some((promise, bytes)) if is_worth_it => Arc::new(promise.keep(bytes)),
+            _ => deployment.held().clone(),
+        };
         Ok(is_worth_it.then(|| Running {
             engine: best.engine,
             model: best.model.clone(),
@@ -241,14 +253,15 @@ impl Chooser {
                 told.join(", ")
             ),
             split: best.split,
+            held,
             // Measuring is no part of loading.
             took: deployment.loaded.took,
         }))
     }
 
     /// Every way to run the model: with each engine that answers alike, in each split of the threads. The engine that
-    /// serves now comes first.
-    fn ways(&self, deployment: &Deployment) -> Result<Vec<Way>> {
+    /// serves now comes first. The others are loaded beside it, as far as the memory goes.
+    fn ways(&self, deployment: &Deployment) -> Result<(Vec<Way>, Promises)> {
         let facts = &deployment.facts;
         let threads = self.machinery.budget.threads();
         let own = (deployment.loaded.engine, deployment.model().clone());
@@ -258,19 +271,32 @@ impl Chooser {
             // Another file than the one that was examined.
             others.clear();
         }
+        let mut promises = Promises::new();
         if others.is_empty() {
-            return Ok(split(threads, models));
+            return Ok((split(threads, models), promises));
         }
         let source = ModelSource::read(&facts.path)?;
         for name in others {
             let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
             };
+            let file = source.bytes.len() as u64;
+            let held = facts.verdict.held_bytes(name).unwrap_or(file);
+            let needed = loading::estimate(held, file);
+            let promise = match self.machinery.memory.promise(needed, Instant::now()) {
+                Ok(promise) => promise,
+                Err(error) => {
+                    let (engine, reason) = (engine.name(), error.chain());
+                    tracing::info!(model = facts.model, engine, reason, "not measured");
+                    continue;
+                }
+            };
             let loaded = agreement::load(&**engine, &source, &mut Vec::new())
                 .and_then(|model| facts.golden.replay(&source, &*model).map(|()| model));
             match loaded {
                 Ok(model) if model.signature() == deployment.signature() => {
                     models.push((engine.name(), model));
+                    promises.insert(engine.name(), (promise, held));
                 }
                 Ok(_) => tracing::info!(
                     model = facts.model,
@@ -283,7 +309,7 @@ impl Chooser {
                 }
             }
         }
-        Ok(split(threads, models))
+        Ok((split(threads, models), promises))
     }
 
     fn swap(&mut self, registry: &Registry, old: &Arc<Deployment>, running: Running) -> Result<()> {

@@ -11,6 +11,7 @@ use super::class_names::ClassNames;
 use super::golden::GoldenFiles;
 use super::lane::{Completed, Lane, LaneConfig, Split};
 use super::loading::Wanted;
+use super::memory::{Held, Ledger, Promise};
 use super::statistics::Statistics;
 use super::trial::Trial;
 use super::usage::Usage;
@@ -38,6 +39,8 @@ pub struct Deployment {
     /// The shapes that requests bring.
     pub usage: Usage,
     lane: Lane,
+    /// Dropped last, when all the rest is gone.
+    held: Arc<Held>,
 }
 
 /// What is known of a version, whichever engine runs it.
@@ -58,7 +61,6 @@ pub struct Facts {
     signature: Signature,
     queue_rows: usize,
     class_names: Option<ClassNames>,
-    bytes: usize,
     stamp: Stamp,
 }
 
@@ -92,6 +94,8 @@ pub struct Running {
     pub split: Split,
     /// How long it took until the model could be run.
     pub took: Duration,
+    /// What the model holds of the memory.
+    pub held: Arc<Held>,
 }
 
 /// What all deployments share.
@@ -102,6 +106,8 @@ pub struct Machinery {
     pub engine_rules: EngineRules,
     pub metrics: Metrics,
     pub budget: Arc<ComputeBudget>,
+    /// Who holds what of the memory.
+    pub memory: Arc<Ledger>,
     /// Rows that may wait for a model that does not say otherwise.
     pub queue_rows: usize,
     /// How long loading one version may take.
@@ -118,12 +124,13 @@ impl Machinery {
 }
 
 impl Deployment {
-    /// Loads one version and starts its workers. What a trial found is believed; without one the engines are examined
-    /// here.
+    /// Loads one version within what it was promised, and starts its workers. What a trial found is believed; without
+    /// one the engines are examined here.
     pub fn load(
         machinery: &Machinery,
         wanted: &Wanted,
         found: Option<Verdict>,
+        promise: Promise,
     ) -> Result<Deployment> {
         let Wanted {
             model,
@@ -157,8 +164,10 @@ impl Deployment {
             workers: machinery.budget.threads(),
             threads: 1,
         };
+        let bytes = verdict.held_bytes(engine);
         let running = Running {
             engine,
+            held: Arc::new(promise.keep(bytes.unwrap_or(source.bytes.len() as u64))),
             why: why(&verdict, engine),
             model: runs,
             split,
@@ -174,7 +183,6 @@ impl Deployment {
                 .manifest
                 .queue_rows
                 .map_or(machinery.queue_rows, Into::into),
-            bytes: source.bytes.len(),
             versions: files.manifest.versions.clone(),
             labels: files.manifest.labels.clone(),
             statistics: statistics.clone(),
@@ -194,6 +202,7 @@ impl Deployment {
             why,
             split,
             took,
+            held,
         } = running;
         let metrics = machinery.metrics.model(&facts.model, &facts.version);
         let lane = Lane::start(LaneConfig {
@@ -209,7 +218,7 @@ impl Deployment {
             engine,
             platform: PLATFORM,
             took,
-            bytes: facts.bytes,
+            bytes: held.bytes(),
         };
         Ok(Deployment {
             facts,
@@ -219,7 +228,13 @@ impl Deployment {
             split,
             usage: Usage::default(),
             lane,
+            held,
         })
+    }
+
+    /// What the model holds of the memory.
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// What the model takes and gives.

@@ -1,13 +1,16 @@
 //! Loads one version: tried out in a process of its own first, then on a thread that can be given up.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
+use super::agreement::verdict::Verdict;
 use super::deployment::{Deployment, Machinery};
 use super::golden::GoldenFiles;
 use super::statistics::Statistics;
-use super::trial::{Candidate, Trial, Tried};
+use super::trial::{Candidate, Judged, Trial, Tried};
+use crate::allocator;
 use crate::engine::STACK_BYTES;
 use crate::error::{Error, Result, guarded};
 use crate::repository::{ModelFiles, Version};
@@ -23,6 +26,30 @@ pub struct Wanted {
     pub statistics: Arc<Statistics>,
 }
 
+/// What of a file is in memory beside the model while that is loaded: as it is read, and as the engine takes it apart.
+const TIMES_THE_FILE: u64 = 2;
+
+/// About how much memory loading a model takes that holds so much, from a file of this size.
+pub fn estimate(held: u64, file: u64) -> u64 {
+    held.saturating_add(file.saturating_mul(TIMES_THE_FILE))
+}
+
+/// About how much memory loading takes here, on one engine.
+fn needed_bytes(path: Option<&Path>, verdict: Option<&Verdict>, taken: Option<u64>) -> u64 {
+    let metadata = path.and_then(|path| path.metadata().ok());
+    let file = metadata.map_or(0, |metadata| metadata.len());
+    let held = match verdict.map(Verdict::serving) {
+        // None will be loaded.
+        Some(Err(_)) => return 0,
+        Some(Ok(serving)) => serving[0].loading.held_bytes,
+        None => None,
+    };
+    let held = held.unwrap_or(file);
+    let estimate = estimate(held, file);
+    // The trial did no less.
+    taken.map_or(estimate, |taken| estimate.min(taken.max(held)))
+}
+
 impl Machinery {
     /// Loads a version and starts its workers, or says in the log and to the caller why not.
     pub fn load(&self, wanted: Wanted) -> Result<Deployment> {
@@ -35,13 +62,14 @@ impl Machinery {
                 let engine = deployment.loaded.engine;
                 tracing::info!(model, version, engine, took_ms, "model loaded");
             }
-            Err(error) => tracing::error!(
-                model,
-                version,
-                took_ms,
-                reason = error.chain(),
-                "model failed to load"
-            ),
+            Err(error) => {
+                if error.is_out_of_memory() {
+                    self.metrics
+                        .load_out_of_memory(&model, &version.to_string());
+                }
+                let reason = error.chain();
+                tracing::error!(model, version, took_ms, reason, "model failed to load");
+            }
         }
         loaded
     }
@@ -52,6 +80,7 @@ impl Machinery {
             trial,
             load_timeout,
             metrics,
+            memory,
             ..
         } = self;
         let Wanted {
@@ -83,23 +112,33 @@ impl Machinery {
                     golden,
                     engines: &engines,
                     rules,
+                    memory,
                     deadline,
                 };
                 trial.run(turn, &candidate)?
             }
             _ => Tried::Silent,
         };
-        let (verdict, _turn) = match tried {
-            Tried::Judged(verdict, turn) => (Some(verdict), turn),
+        let (verdict, taken, _turn) = match tried {
+            Tried::Judged(Judged {
+                verdict,
+                taken_bytes,
+                turn,
+            }) => (Some(verdict), taken_bytes, turn),
             Tried::TimedOut => return Err(given_up()),
-            Tried::Silent => (None, None),
+            Tried::Silent => (None, None, None),
         };
+        let needed = needed_bytes(path.map(PathBuf::as_path), verdict.as_ref(), taken);
+        let promise = memory.promise(needed, deadline)?;
         let (reply, loaded) = mpsc::sync_channel(1);
         let machinery = self.clone();
         let load = move || {
-            let load = || Deployment::load(&machinery, &wanted, verdict);
+            let load = || Deployment::load(&machinery, &wanted, verdict, promise);
+            let loaded = guarded("while loading", load);
+            // Loading takes more than what is left in the end.
+            allocator::give_back();
             // Nobody listens any more once the load was given up.
-            let _ = reply.send(guarded("while loading", load));
+            let _ = reply.send(loaded);
         };
         let thread = thread::Builder::new()
             .name(format!("load-{name}"))

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::agreement::Rules;
 use super::agreement::verdict::{Finding, Standing, Verdict};
 use super::golden::GoldenFiles;
+use super::memory::{Ledger, mib};
 use crate::config::LibraryPath;
 use crate::engine::Engines;
 use crate::error::{Error, Result};
@@ -60,17 +61,27 @@ pub struct Candidate<'a> {
     pub engines: &'a Engines,
     pub rules: Rules,
     pub golden: &'a GoldenFiles,
+    /// Says what may be taken.
+    pub memory: &'a Ledger,
     pub deadline: Instant,
 }
 
 /// How a trial ended.
 pub enum Tried {
-    /// With a verdict; a model that takes much memory keeps its turn, until it is loaded here too.
-    Judged(Verdict, Option<Turn>),
+    Judged(Judged),
     /// Not by its deadline.
     TimedOut,
     /// Without a word: no process can be started, or the file cannot even be read, which will be told when it is here.
     Silent,
+}
+
+/// With a verdict.
+pub struct Judged {
+    pub verdict: Verdict,
+    /// How much memory it took, by all engines together.
+    pub taken_bytes: Option<u64>,
+    /// A model that takes much memory keeps its turn, until it is loaded here too.
+    pub turn: Option<Turn>,
 }
 
 /// What a process is to examine.
@@ -92,7 +103,8 @@ pub struct Report {
     pub verdict: Option<Verdict>,
     /// Whether memory was refused, and no engine serves.
     pub is_out_of_memory: bool,
-    /// How much memory it took.
+    /// How much memory the process had before, and at most.
+    pub before_bytes: Option<u64>,
     pub peak_bytes: Option<u64>,
     /// Whether something is left that the next model must not suffer from: a thread that does not end, or memory.
     pub is_spent: bool,
@@ -100,9 +112,12 @@ pub struct Report {
 
 /// How one process fared.
 enum Ended {
+    /// With a verdict, and how much memory that took.
     Reported(Verdict, Option<u64>),
     /// It was ended by what the model does to it.
     Lost(String),
+    /// It was refused more memory than so many bytes.
+    OutOfMemory(u64),
     TimedOut,
     Silent,
 }
@@ -129,7 +144,8 @@ impl Trial {
     /// Examines a model in a process of its own; fails when that process was ended by what the model does to it,
     /// whichever engine is tried.
     pub fn run(&self, mut turn: Turn, candidate: &Candidate<'_>) -> Result<Tried> {
-        let memory = process::available_bytes().map(|bytes| bytes / 10 * MEMORY_TENTHS);
+        let memory = process::available_bytes()
+            .map(|bytes| candidate.memory.for_trial(bytes / 10 * MEMORY_TENTHS));
         let names = candidate.engines.names();
         let mut examine = |engines: &[&str], deadline| {
             let candidate = Candidate {
@@ -138,9 +154,9 @@ impl Trial {
             };
             self.examine(&mut turn, &candidate, engines, memory)
         };
-        let mut lost: Vec<Finding> = Vec::new();
+        let (mut lost, mut lacking) = (Vec::<Finding>::new(), None);
         let mut ended = examine(&names, candidate.deadline)?;
-        if let (Ended::Lost(_), true) = (&ended, names.len() > 1) {
+        if let (Ended::Lost(_) | Ended::OutOfMemory(_), true) = (&ended, names.len() > 1) {
             // Which of them breaks the process is seen when each is alone, for its part of the time that is left.
             let left = candidate.deadline.saturating_duration_since(Instant::now());
             let part = left / (names.len() as u32 + 1);
@@ -149,6 +165,11 @@ impl Trial {
                 let alone = examine(&[name], Instant::now() + part)?;
                 match alone {
                     Ended::Lost(reason) => lost.push(broken(name, reason)),
+                    Ended::OutOfMemory(bytes) => {
+                        let reason = format!("it needs more memory than there is ({})", mib(bytes));
+                        lost.push(broken(name, reason));
+                        lacking = Some(bytes);
+                    }
                     Ended::TimedOut => lost.push(broken(name, "it did not end in time".to_owned())),
                     Ended::Reported(..) | Ended::Silent => sound.push((name, alone)),
                 }
@@ -156,25 +177,40 @@ impl Trial {
             let together: Vec<_> = sound.iter().map(|(name, _)| *name).collect();
             if !together.is_empty() {
                 ended = examine(&together, candidate.deadline)?;
+            } else if let Some(bytes) = lacking {
+                ended = Ended::OutOfMemory(bytes);
             }
-            if let Ended::Lost(_) | Ended::TimedOut = ended {
+            if let Ended::Lost(_) | Ended::OutOfMemory(_) | Ended::TimedOut = ended {
                 // Sound alone and lost together, for want of memory: the first that serves does so alone.
                 let serves = |ended: &Ended| matches!(ended, Ended::Reported(verdict, _) if verdict.serving().is_ok());
                 let mut alone = sound.into_iter().map(|(_, alone)| alone);
                 ended = alone.find(serves).unwrap_or(ended);
             }
         }
-        let (mut verdict, peak_bytes) = match ended {
-            Ended::Reported(verdict, peak_bytes) => (verdict, peak_bytes),
+        let refused = |bytes| {
+            let more = format!("more than {}", mib(bytes));
+            candidate.memory.refuse(&more)
+        };
+        let (mut verdict, taken_bytes) = match ended {
+            Ended::Reported(verdict, taken_bytes) => (verdict, taken_bytes),
             Ended::Lost(reason) => return Err(Error::unavailable(reason)),
+            Ended::OutOfMemory(bytes) => return Err(refused(bytes)),
             Ended::TimedOut => return Ok(Tried::TimedOut),
             Ended::Silent => return Ok(Tried::Silent),
         };
         verdict.findings.extend(lost);
-        let is_large = peak_bytes
+        if let (Some(bytes), Err(_)) = (lacking, verdict.serving()) {
+            // More memory would mend it, whatever stands in the way of the other engines.
+            return Err(refused(bytes));
+        }
+        let is_large = taken_bytes
             .zip(memory)
-            .is_some_and(|(peak, memory)| peak > memory / LARGE_SHARE);
-        Ok(Tried::Judged(verdict, is_large.then_some(turn)))
+            .is_some_and(|(taken, memory)| taken > memory / LARGE_SHARE);
+        Ok(Tried::Judged(Judged {
+            verdict,
+            taken_bytes,
+            turn: is_large.then_some(turn),
+        }))
     }
 
     /// Lets a process examine the model with these engines.
@@ -203,7 +239,7 @@ impl Trial {
         };
         let lost =
             |error| Error::internal("a process that tries a model out was lost").with_source(error);
-        let there_is = memory.map(|bytes| format!(" ({} MiB)", bytes >> 20));
+        let there_is = memory.map(|bytes| format!(" ({})", mib(bytes)));
         let there_is = there_is.unwrap_or_default();
         // One that cannot be asked has ended, which the wait for its answer shows.
         let _ = process.ask(&job);
@@ -212,6 +248,7 @@ impl Trial {
                 let Report {
                     verdict,
                     is_out_of_memory,
+                    before_bytes,
                     peak_bytes,
                     is_spent,
                 } = report;
@@ -220,10 +257,12 @@ impl Trial {
                 }
                 Ok(match verdict {
                     // Not tried here, where it might get the memory and cost everybody theirs.
-                    _ if is_out_of_memory => Ended::Lost(format!(
-                        "loading it takes more memory than there is{there_is}"
-                    )),
-                    Some(verdict) => Ended::Reported(verdict, peak_bytes),
+                    _ if is_out_of_memory => Ended::OutOfMemory(memory.unwrap_or_default()),
+                    Some(verdict) => {
+                        let taken = peak_bytes.zip(before_bytes);
+                        let taken = taken.map(|(peak, before)| peak.saturating_sub(before));
+                        Ended::Reported(verdict, taken)
+                    }
                     None => Ended::Silent,
                 })
             }

@@ -68,6 +68,7 @@ struct Inner {
     model_load_duration: GaugeVec,
     model_memory: IntGaugeVec,
     loads_abandoned: IntCounterVec,
+    loads_out_of_memory: IntCounterVec,
     plan_cache: PlanCacheSeries,
     cpu_usage_ratio: Gauge,
     cpu_samples: Mutex<Vec<(Instant, Duration)>>,
@@ -159,12 +160,18 @@ impl Metrics {
             ),
             model_memory: new.int_gauges(
                 "onnxd_model_memory_bytes",
-                "Size of the model's file, which its weights make up; the engine holds about as much.",
+                "Memory that the model holds: measured in its trial by what dropping it gave back; below 1 MiB and \
+                 without a trial the size of its file.",
                 &model,
             ),
             loads_abandoned: new.counters(
                 "onnxd_model_loads_abandoned_total",
                 "Loads that took longer than inference.load_timeout_ms and were given up.",
+                &model,
+            ),
+            loads_out_of_memory: new.counters(
+                "onnxd_model_loads_out_of_memory_total",
+                "Loads refused because the memory does not hold the model beside the others and the requests.",
                 &model,
             ),
             plan_cache: PlanCacheSeries {
@@ -227,6 +234,62 @@ impl Metrics {
             read,
         );
         register(&self.inner.registry, reading);
+    }
+
+    /// Shows what of the memory is whose, by `read`.
+    pub fn show_memory(&self, read: impl Fn() -> MemoryReadings + Send + Sync + 'static) {
+        let read = Arc::new(read);
+        let add = |name, help, part: fn(MemoryReadings) -> u64| {
+            let read = read.clone();
+            self.read_gauge(name, help, move || part(read()));
+        };
+        add(
+            "onnxd_memory_limit_bytes",
+            "Memory that there is for the process: the control group's limit, else the machine's.",
+            |memory| memory.limit,
+        );
+        add(
+            "onnxd_memory_models_bytes",
+            "Memory that the models hold which are loaded.",
+            |memory| memory.models,
+        );
+        add(
+            "onnxd_memory_loading_bytes",
+            "Memory promised to models that are being loaded.",
+            |memory| memory.loading,
+        );
+        add(
+            "onnxd_memory_requests_bytes",
+            "Memory kept for requests, which no model gets.",
+            |memory| memory.requests,
+        );
+        add(
+            "onnxd_memory_free_bytes",
+            "Memory that is left for further models.",
+            |memory| memory.free,
+        );
+    }
+
+    /// Shows what the bodies of requests in flight take and may take.
+    pub fn show_bodies(&self, read: impl Fn() -> usize + Send + Sync + 'static, most: usize) {
+        self.read_gauge(
+            "onnxd_bodies_in_flight_bytes",
+            "Bytes of the bodies of requests in flight.",
+            move || read() as u64,
+        );
+        self.read_gauge(
+            "onnxd_bodies_in_flight_capacity_bytes",
+            "Bytes that these bodies may have together.",
+            move || most as u64,
+        );
+    }
+
+    fn read_gauge(&self, name: &str, help: &str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        let read = move || Some(read() as f64);
+        register(
+            &self.inner.registry,
+            Reading::new(name, help, MetricType::GAUGE, read),
+        );
     }
 
     /// Shows what versions have done under Triton's names too.
@@ -327,6 +390,14 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a load that was refused for want of memory.
+    pub fn load_out_of_memory(&self, model: &str, version: &str) {
+        self.inner
+            .loads_out_of_memory
+            .with_label_values(&[model, version])
+            .inc();
+    }
+
     /// Shows the state of one model's version.
     pub fn set_model_state(&self, model: &str, version: &str, state: &str) {
         for name in STATES {
@@ -389,13 +460,23 @@ impl Metrics {
     }
 }
 
+/// What of the memory is whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryReadings {
+    pub limit: u64,
+    pub models: u64,
+    pub loading: u64,
+    pub requests: u64,
+    pub free: u64,
+}
+
 /// What is known of a model's version once it has loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Loaded {
     pub engine: &'static str,
     pub platform: &'static str,
     pub took: Duration,
-    pub bytes: usize,
+    pub bytes: u64,
 }
 
 impl Default for Metrics {

@@ -21,6 +21,13 @@ pub fn resident_bytes() -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// The bytes of memory that are resident and come from no file: what nobody but the process itself can give back.
+pub fn anonymous_bytes() -> Option<u64> {
+    // The kernel sums the first up anew; the second is off by some pages for every CPU.
+    kilobytes("/proc/self/smaps_rollup", "Anonymous:")
+        .or_else(|| kilobytes("/proc/self/status", "RssAnon:"))
+}
+
 /// The bytes of memory that the process could still take: what the machine has available, and what its control group
 /// leaves it.
 pub fn available_bytes() -> Option<u64> {
@@ -54,6 +61,12 @@ pub fn peak_bytes() -> Option<u64> {
 pub fn reset_peak() {
     // "5" is the kernel's word for it; without, the peak of all models so far is told, which is no less careful.
     let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Asks the kernel to end this process before any other where memory runs out.
+pub fn be_the_first_to_go() {
+    // Everybody may raise it. Where it cannot be written, the kernel takes the one with the most memory, as it would.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 /// The bytes of address space that can be written to and are the process's own, stacks and what is only set aside
@@ -122,6 +135,7 @@ mod tests {
     #[test]
     fn readings_are_plausible() {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(anonymous_bytes().is_some_and(|bytes| bytes > 1 << 16));
         assert!(open_files().is_some_and(|files| files >= 3));
         assert!(start_time_seconds().is_some_and(|seconds| seconds > 1.7e9));
         let before = cpu_time();

@@ -14,7 +14,8 @@ use onnxd::engine::{Engines, ModelSource};
 use onnxd::serving::agreement::Rules;
 use onnxd::serving::golden::GoldenFiles;
 use onnxd::serving::joining;
-use onnxd::serving::trial::{Candidate, Trial, Tried};
+use onnxd::serving::memory::Ledger;
+use onnxd::serving::trial::{Candidate, Judged, Trial, Tried};
 use onnxd::telemetry::metrics::PlanCacheMetrics;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
@@ -100,8 +101,10 @@ fn ends(bytes: Vec<u8>) -> bool {
         .expect("a temporary file can be written");
     let trial = Trial::new(env!("CARGO_BIN_EXE_onnxd").into(), LibraryPath::Off);
     let engines = Engines::of_machine(&LibraryPath::Off, PlanCacheMetrics::default());
+    let memory = Ledger::boundless();
     let candidate = Candidate {
         golden: &GoldenFiles::default(),
+        memory: &memory,
         path: file.path(),
         engines: &engines,
         rules: Rules {
@@ -111,7 +114,7 @@ fn ends(bytes: Vec<u8>) -> bool {
         deadline: Instant::now() + TRIED_FOR,
     };
     // What is refused never comes near the server, and neither does an engine that may not serve.
-    let Ok(Tried::Judged(verdict, _)) = trial.run(trial.turn(), &candidate) else {
+    let Ok(Tried::Judged(Judged { verdict, .. })) = trial.run(trial.turn(), &candidate) else {
         return true;
     };
     let (done, ended) = mpsc::channel();

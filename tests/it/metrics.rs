@@ -53,6 +53,8 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
     let everywhere = described.filter(|line| !line.starts_with("onnxd_cgroup_"));
     expect![[r#"
         onnxd_batch_rows histogram le,model,version
+        onnxd_bodies_in_flight_bytes gauge
+        onnxd_bodies_in_flight_capacity_bytes gauge
         onnxd_build_info gauge commit,rustc,version
         onnxd_compute_duration_seconds histogram le,model,version
         onnxd_connections gauge
@@ -66,6 +68,11 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_inference_duration_seconds histogram le,model,version
         onnxd_inference_requests_total counter model,outcome,version
         onnxd_inference_rows_total counter model,version
+        onnxd_memory_free_bytes gauge
+        onnxd_memory_limit_bytes gauge
+        onnxd_memory_loading_bytes gauge
+        onnxd_memory_models_bytes gauge
+        onnxd_memory_requests_bytes gauge
         onnxd_model_info gauge engine,model,platform,version
         onnxd_model_load_duration_seconds gauge model,version
         onnxd_model_memory_bytes gauge model,version

@@ -171,10 +171,12 @@ pub fn as_json(examination: &Examination, measured: Option<&Measured>) -> Value 
             standing,
             reason,
             kind: _,
-            loading: Loading {
-                tried: ways,
-                seconds,
-            },
+            loading:
+                Loading {
+                    tried: ways,
+                    seconds,
+                    held_bytes: _,
+                },
         } = finding;
         let model = models.get(name.as_str());
         let mut engine = json!({

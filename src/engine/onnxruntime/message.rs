@@ -24,7 +24,7 @@ fn out_of_memory(reason: &str) -> Option<Error> {
     let is_out = OUT_OF_MEMORY.iter().any(|words| reason.contains(words));
     is_out.then(|| {
         allocator::note_refusal();
-        Error::unavailable("ONNX Runtime needs more memory than there is").with_source(reason)
+        Error::out_of_memory("ONNX Runtime needs more memory than there is").with_source(reason)
     })
 }
 

@@ -10,6 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Why an engine is alone that nothing can be compared with.
 pub const NO_OTHER: &str = "no other engine runs the model";
+/// The least memory that is believed to be measured.
+const GRAIN_BYTES: u64 = 1 << 20;
 
 /// What came of a model's examination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Loading {
     pub tried: Vec<Attempt>,
     /// How long it took, where it ended.
     pub seconds: Option<f64>,
+    /// How much memory the model holds once it is loaded, where that was measured.
+    pub held_bytes: Option<u64>,
 }
 
 /// Where an engine stands with a model.
@@ -133,6 +137,13 @@ impl Verdict {
         self.findings
             .iter()
             .find(|finding| finding.engine == engine)
+    }
+
+    /// How much memory the model was measured to hold with this engine. Less than a mebibyte is not told from what
+    /// else goes on.
+    pub fn held_bytes(&self, engine: &str) -> Option<u64> {
+        let held = self.finding(engine)?.loading.held_bytes;
+        held.filter(|bytes| *bytes >= GRAIN_BYTES)
     }
 
     fn refusal(&self) -> Error {

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::verdict::Loading;
+use crate::allocator;
 use crate::engine::{Attempt, Engine, Engines, Model, ModelSource, STACK_BYTES, Session};
 use crate::error::{Error, Result, guarded};
 use crate::telemetry::process;
@@ -96,7 +97,11 @@ fn call(
         let (began, mut tried) = (Instant::now(), Vec::new());
         let model = load(&*engine, &source, &mut tried);
         let seconds = Some(began.elapsed().as_secs_f64());
-        let loading = Loading { tried, seconds };
+        let loading = Loading {
+            tried,
+            seconds,
+            held_bytes: None,
+        };
         let kept = model.as_ref().ok().cloned();
         drop(source);
         // Whoever asked may have given this engine up; then nobody needs what it says.
@@ -153,7 +158,8 @@ pub fn load(
     if let (Some(needed), Some(free)) = (engine.memory_needed(source), process::available_bytes())
         && needed > free
     {
-        return Err(Error::unavailable(format!(
+        allocator::note_refusal();
+        return Err(Error::out_of_memory(format!(
             "loading it takes about {} MiB of memory, and {} MiB are free",
             needed >> 20,
             free >> 20
