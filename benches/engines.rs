@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::{Engines, STACK_BYTES, Session};
+use onnxd::serving::batcher::Size;
 use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
+use onnxd::serving::knobs::Defaults;
 use onnxd::serving::memory::Ledger;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
@@ -181,7 +183,13 @@ impl Live {
             metrics: Metrics::new(),
             budget: Arc::new(ComputeBudget::new(WORKERS, WORKERS + 1)),
             memory: Ledger::boundless(),
-            queue_rows: 1024,
+            defaults: Defaults {
+                queue: Size {
+                    rows: 1024,
+                    bytes: 1 << 30,
+                },
+                latency_target: None,
+            },
             load_timeout: Duration::from_secs(300),
             trial: None,
         };

@@ -17,8 +17,12 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use onnxd::engine::{Model, Session};
 use onnxd::error::Result;
+use onnxd::repository::manifest::ModelManifest;
+use onnxd::serving::batcher::Size;
 use onnxd::serving::budget::ComputeBudget;
-use onnxd::serving::lane::{Lane, LaneConfig, Split};
+use onnxd::serving::cost::Costs;
+use onnxd::serving::knobs::{Defaults, Knobs};
+use onnxd::serving::lane::{Lane, LaneConfig, Request, Split};
 use onnxd::telemetry::metrics::Metrics;
 use onnxd::tensor::signature::{CheckedInputs, Signature};
 use onnxd::tensor::value::Tensor;
@@ -117,6 +121,15 @@ fn on(runtime: &Runtime, work: impl Future<Output = Spent> + Send + 'static) -> 
 }
 
 fn start(spin: Duration) -> Arc<Lane> {
+    let queue = Size {
+        rows: 1024,
+        bytes: 1 << 30,
+    };
+    let defaults = Defaults {
+        queue,
+        latency_target: None,
+    };
+    let knobs = Knobs::new(&ModelManifest::default(), &defaults);
     let lane = Lane::start(LaneConfig {
         name: "idle".to_owned(),
         model: Arc::new(Idle {
@@ -127,8 +140,10 @@ fn start(spin: Duration) -> Arc<Lane> {
             workers: THREADS,
             threads: 1,
         },
+        knobs: knobs.clone(),
+        joins: true,
+        costs: Arc::new(Costs::new(knobs.bounds())),
         statistics: Arc::default(),
-        queue_rows: 1024,
         metrics: Metrics::new().model("idle", "1"),
         budget: Arc::new(ComputeBudget::new(THREADS, THREADS + 1)),
     });
@@ -146,7 +161,12 @@ async fn through_lane(lane: Arc<Lane>, times: u64) -> Spent {
     for _ in 0..times {
         let started = Instant::now();
         let deadline = started + Duration::from_secs(30);
-        let completed = lane.run(inputs.clone(), deadline).await;
+        let request = Request {
+            inputs: inputs.clone(),
+            deadline,
+            priority: None,
+        };
+        let completed = lane.run(request).await;
         spent.whole += started.elapsed();
         let timing = completed.expect("an idle model answers").timing;
         spent.compute += timing.compute;

@@ -112,6 +112,10 @@ pub struct InferenceConfig {
     pub engines: EngineRules,
     pub onnxruntime: LibraryPath,
     pub queue_rows: usize,
+    /// What the inputs that wait for each model may take; `None` goes by the machine.
+    pub queue_bytes: Option<usize>,
+    /// What requests should take at most, waiting and running.
+    pub latency_target: Option<Duration>,
     /// How long loading a model's version may take.
     pub load_timeout: Duration,
 }

@@ -24,6 +24,7 @@ use crate::serving::board::Board;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::choosing::{Chooser, Intervals};
 use crate::serving::deployment::Machinery;
+use crate::serving::knobs::Defaults;
 use crate::serving::memory::Ledger;
 use crate::serving::orders::{self, Order};
 use crate::serving::reconcile::Reconciler;
@@ -93,7 +94,7 @@ impl Server {
             service = service.with_control(ModelControl { orders, admin_only });
         }
         // At least one body must fit.
-        let most = bodies_in_flight_bytes.unwrap_or_else(bodies_that_fit);
+        let most = bodies_in_flight_bytes.unwrap_or_else(quarter_of_memory);
         let most = most.max(limits.body_bytes);
         let bodies = BodyBudget::new(most);
         let memory = share_memory(&metrics, &bodies, most);
@@ -110,13 +111,14 @@ impl Server {
             inference_threads(inference.threads),
             async_threads,
         ));
+        let defaults = Defaults::new(&inference, quarter_of_memory());
         let machinery = Machinery {
             engines,
             engine_rules: inference.engines,
             metrics: metrics.clone(),
             budget,
             memory,
-            queue_rows: inference.queue_rows,
+            defaults,
             load_timeout: inference.load_timeout,
             trial: None,
         };
@@ -304,7 +306,7 @@ fn share_memory(metrics: &Metrics, bodies: &BodyBudget, most: usize) -> Arc<Ledg
 }
 
 /// A quarter of what the control group may take.
-fn bodies_that_fit() -> usize {
+fn quarter_of_memory() -> usize {
     let limit = Cgroup::of_process()
         .as_ref()
         .and_then(Cgroup::memory_limit_bytes)

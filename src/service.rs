@@ -18,7 +18,7 @@ use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOut
 
 use crate::error::{Error, Result};
 use crate::serving::deployment::Deployment;
-use crate::serving::lane::Timing;
+use crate::serving::lane::{Request, Timing};
 use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
 use crate::serving::statistics::{Counted, Ran};
 use crate::shutdown::Shutdown;
@@ -244,7 +244,7 @@ async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) 
         inputs,
         outputs: wanted,
         timeout: _,
-        priority: _,
+        priority,
         decoding,
     } = request;
     let checking = Instant::now();
@@ -252,9 +252,15 @@ async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) 
     let inputs = deployment.signature().check(inputs)?;
     let rows = inputs.rows();
     let compute_input = decoding + checking.elapsed();
-    let completed = deployment.run(inputs, deadline).await?;
+    let request = Request {
+        inputs,
+        deadline,
+        priority,
+    };
+    let completed = deployment.run(request).await?;
     let ran = Ran {
         rows: completed.rows,
+        batch_rows: completed.batch_rows,
         queue: completed.timing.queue,
         compute_input,
         compute_infer: completed.timing.compute,

@@ -1,5 +1,6 @@
 //! Tensors and the signatures that they are checked against: the vocabulary of every floor above.
 
+pub mod batch;
 pub mod difference;
 pub mod dtype;
 pub mod expectation;

@@ -208,6 +208,16 @@ pub const KEYS: &[Key] = &[
         "rows that may wait for each model; a full queue answers 429",
     ),
     key(
+        "inference.queue_bytes",
+        "auto",
+        "bytes of inputs that may wait for each model, beside the rows: bytes, or a number with KiB, MiB or GiB. `auto` is a quarter of the memory limit of the cgroup, 1GiB without one",
+    ),
+    key(
+        "inference.latency_target_ms",
+        "",
+        "milliseconds that a request should take at most, waiting and running: batches grow no larger than it allows, and what would wait longer gets 429; none is no target",
+    ),
+    key(
         "inference.load_timeout_ms",
         "300000",
         "milliseconds that loading a model's version may take; past them it has failed",

@@ -16,6 +16,8 @@ const MOST_THREADS: usize = 1024;
 const MOST_CONNECTIONS: usize = 1 << 20;
 /// serde_json itself stops at 128 levels, of which the request's own objects take some.
 const DEEPEST_JSON: usize = 100;
+/// The longest time that can be set.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Config {
     /// Merges and checks the sources; the error is one sentence a problem.
@@ -36,6 +38,12 @@ pub fn check(settings: &Settings) -> Result<Config, Vec<String>> {
         Some(config) if checker.problems.is_empty() => Ok(config),
         _ => Err(checker.problems),
     }
+}
+
+fn parse_milliseconds(text: &str, least: u64) -> Option<Duration> {
+    let millis = text.parse().ok();
+    let millis = millis.filter(|millis| (least..=DAY_MS).contains(millis));
+    millis.map(Duration::from_millis)
 }
 
 struct Checker<'a> {
@@ -59,14 +67,7 @@ impl Checker<'_> {
     /// Reads every section before giving up, so that no problem hides another.
     fn config(&mut self) -> Option<Config> {
         let (server, limits, repository) = (self.server(), self.limits(), self.repository());
-        let bodies_in_flight_bytes = self.read(
-            "limits.bodies_in_flight_bytes",
-            "auto, or bytes such as 268435456 or 256MiB, at least 1",
-            |text| match text {
-                "auto" => Some(None),
-                text => parse_bytes(text).filter(|&bytes| bytes > 0).map(Some),
-            },
-        );
+        let bodies_in_flight_bytes = self.bytes_or_auto("limits.bodies_in_flight_bytes");
         let (models, inference) = (self.models(), self.inference());
         let (metrics, log) = (self.metrics(), self.log());
         Some(Config {
@@ -213,13 +214,34 @@ impl Checker<'_> {
             LibraryPath::parse,
         );
         let queue_rows = self.number("inference.queue_rows", 1, usize::MAX);
+        let queue_bytes = self.bytes_or_auto("inference.queue_bytes");
+        let latency_target = self.latency_target();
         let load_timeout = self.milliseconds("inference.load_timeout_ms", 1);
         Some(InferenceConfig {
             threads: threads?,
             engines: engines?,
             onnxruntime: onnxruntime?,
             queue_rows: queue_rows?,
+            queue_bytes: queue_bytes?,
+            latency_target: latency_target?,
             load_timeout: load_timeout?,
+        })
+    }
+
+    fn latency_target(&mut self) -> Option<Option<Duration>> {
+        let expected = format!("milliseconds from 1 to {DAY_MS}, or nothing");
+        let read = |text: &str| match text {
+            "" => Some(None),
+            text => parse_milliseconds(text, 1).map(Some),
+        };
+        self.read("inference.latency_target_ms", &expected, read)
+    }
+
+    fn bytes_or_auto(&mut self, name: &str) -> Option<Option<usize>> {
+        let expected = "auto, or bytes such as 268435456 or 256MiB, at least 1";
+        self.read(name, expected, |text| match text {
+            "auto" => Some(None),
+            text => parse_bytes(text).filter(|&bytes| bytes > 0).map(Some),
         })
     }
 
@@ -286,14 +308,8 @@ impl Checker<'_> {
     }
 
     fn milliseconds(&mut self, name: &str, least: u64) -> Option<Duration> {
-        let most = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
-        let expected = format!("milliseconds from {least} to {most}");
-        let read = |text: &str| {
-            text.parse()
-                .ok()
-                .filter(|millis| (least..=most).contains(millis))
-        };
-        self.read(name, &expected, read).map(Duration::from_millis)
+        let expected = format!("milliseconds from {least} to {DAY_MS}");
+        self.read(name, &expected, |text| parse_milliseconds(text, least))
     }
 
     fn number(&mut self, name: &str, least: usize, most: usize) -> Option<usize> {

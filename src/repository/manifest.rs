@@ -1,9 +1,13 @@
 //! The files that an owner writes beside the models: `model.toml`, `repository.toml` and label files.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::Version;
+use super::scheduling::{QueuePolicy, Scheduling, Written as WrittenScheduling};
 use crate::config::validate::canonical_version;
 use crate::config::{Agreement, Aim, EngineChoice, EngineRules};
 use crate::tensor::expectation::Tolerance;
@@ -21,7 +25,7 @@ pub struct ModelManifest {
     /// Class names for an output.
     pub labels: Option<Labels>,
     /// Rows that may wait for this model; else `inference.queue_rows`.
-    pub queue_rows: Option<std::num::NonZeroUsize>,
+    pub queue_rows: Option<NonZeroUsize>,
     /// Which engine runs it; else `inference.engine`.
     pub engine: Option<EngineChoice>,
     /// What follows when engines differ; else `inference.engine_agreement`.
@@ -30,9 +34,60 @@ pub struct ModelManifest {
     pub aim: Option<Aim>,
     /// How far outputs may lie from those of golden requests which do not say so themselves.
     pub golden_tolerance: Option<Tolerance>,
+    /// The most rows of one run.
+    pub max_batch_rows: Option<NonZeroUsize>,
+    /// Sizes that runs are best taken at; without them, and without a delay, what was measured decides.
+    #[serde(default)]
+    pub preferred_batch_rows: Vec<NonZeroUsize>,
+    /// How long a request may wait for others to fill its run.
+    pub max_queue_delay_us: Option<u64>,
+    /// What requests should take at most; else `inference.latency_target_ms`.
+    pub latency_target_ms: Option<u64>,
+    /// Workers, and the threads of each; without them what was measured decides.
+    pub instances: Option<NonZeroUsize>,
+    pub threads_per_instance: Option<NonZeroUsize>,
+    /// How many levels of priority there are; 1 goes first.
+    #[serde(default)]
+    pub priority_levels: usize,
+    /// The level of requests that name none.
+    pub default_priority_level: Option<usize>,
+    /// What becomes of requests that wait for long.
+    #[serde(default)]
+    pub queue_policy: QueuePolicy,
+    /// The same for single levels, by their numbers.
+    #[serde(default)]
+    pub priority_queue_policy: BTreeMap<String, QueuePolicy>,
 }
 
 impl ModelManifest {
+    /// Reads a manifest and checks its keys against each other.
+    pub fn parse(text: &str) -> Result<ModelManifest, String> {
+        let manifest: ModelManifest = parse(text)?;
+        manifest.written().checked()?;
+        Ok(manifest)
+    }
+
+    /// How requests queue and share runs, as far as the owner decides it.
+    pub fn scheduling(&self) -> Scheduling {
+        // Whatever was read has been checked.
+        self.written().checked().unwrap_or_default()
+    }
+
+    fn written(&self) -> WrittenScheduling<'_> {
+        WrittenScheduling {
+            max_batch_rows: self.max_batch_rows,
+            preferred_batch_rows: &self.preferred_batch_rows,
+            max_queue_delay_us: self.max_queue_delay_us,
+            latency_target_ms: self.latency_target_ms,
+            instances: self.instances,
+            threads_per_instance: self.threads_per_instance,
+            priority_levels: self.priority_levels,
+            default_priority_level: self.default_priority_level,
+            queue_policy: self.queue_policy,
+            priority_queue_policy: Some(&self.priority_queue_policy),
+        }
+    }
+
     /// How the model comes by its engine, where the server's own rules are `otherwise`.
     pub fn engine_rules(&self, otherwise: &EngineRules) -> EngineRules {
         EngineRules {

@@ -91,7 +91,7 @@ fn complete(
     let path = folder.join(MODEL_MANIFEST);
     let manifest: ModelManifest = match path.is_file() {
         true => read_text(&path)
-            .and_then(|text| manifest::parse(&text))
+            .and_then(|text| ModelManifest::parse(&text))
             .map_err(|problem| format!("{MODEL_MANIFEST}: {problem}"))?,
         false => ModelManifest::default(),
     };

@@ -1,167 +1,329 @@
-//! The queue in front of a model: a state machine without clock or I/O.
+//! The queue in front of a model: a state machine without clock or I/O, which forms the batches.
 //!
-//! It is bounded in rows. What has expired or was abandoned never costs compute and makes place for others.
+//! It is bounded in rows and in bytes. Whoever asks for a batch gets what is there: jobs of one class, in order, as many
+//! rows as the plan allows; no job waits while somebody is idle, unless its owner wants it to ([`Rules::delay`]). What
+//! has expired or was abandoned never costs compute and makes place for others.
+//!
+//! Levels of priority come in order, and cannot starve: of every [`TURNS`] batches that could be taken from a higher
+//! level while a lower one waits, one goes to what has waited longest below.
+
+mod forming;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Of so many batches one begins with a lower level, where one waits.
+pub const TURNS: u32 = 8;
 
 /// What the queue must know of a job.
 pub trait Queued {
+    /// What jobs that may share a batch have in common.
+    type Class: PartialEq;
+
     /// The rows that the job takes up, at least one.
     fn rows(&self) -> usize;
+    /// What its inputs hold.
+    fn bytes(&self) -> usize;
+    /// Its class; nothing for a job that shares its run with nobody.
+    fn class(&self) -> Option<&Self::Class>;
+    /// Which level of priority it has; 0 is the first.
+    fn level(&self) -> usize;
     /// When its answer is no longer of use.
     fn deadline(&self) -> Instant;
     /// Whether nobody waits for its answer any more.
     fn is_abandoned(&self) -> bool;
 }
 
+/// What the owner of a model may set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub most: Size,
+    /// One for each level of priority, the first first; without any there is one level.
+    pub levels: Vec<LevelRules>,
+    /// How long a job may wait for others to fill its batch.
+    pub delay: Duration,
+    /// Sizes that a batch is best taken at, ascending.
+    pub preferred: Vec<usize>,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+/// What goes for one level of priority.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelRules {
+    /// How many of its rows may wait.
+    pub most_rows: Option<usize>,
+    /// After so long in the queue, others go first.
+    pub yields_after: Option<Duration>,
+}
+
 /// Why a job was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It has more rows than the queue can ever hold.
+    /// It has more rows or bytes than the queue can ever hold.
     TooLarge,
     /// There is no place now.
     Full,
 }
 
-/// A bounded queue of jobs, first in, first out.
+/// By which a job that waits is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// How many jobs left the queue because nobody needs their answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    pub expired: u64,
+    pub abandoned: u64,
+}
+
+/// A bounded queue of jobs that comes out in batches.
 #[derive(Debug)]
 pub struct Batcher<J> {
-    jobs: VecDeque<J>,
-    rows: usize,
-    capacity_rows: usize,
+    rules: Rules,
+    levels: Vec<VecDeque<Waiting<J>>>,
+    waiting: Size,
+    last: Ticket,
+    /// How often a higher level went first since a lower one did.
+    turns: u32,
+    dropped: Dropped,
+}
+
+#[derive(Debug)]
+struct Waiting<J> {
+    job: J,
+    ticket: Ticket,
+    since: Instant,
+    /// The level's patience is over: others go first.
+    yields: bool,
 }
 
 impl<J: Queued> Batcher<J> {
-    /// An empty queue for at most `capacity_rows` rows.
-    pub fn new(capacity_rows: usize) -> Self {
+    /// An empty queue.
+    pub fn new(rules: Rules) -> Self {
+        let levels = rules.levels.len().max(1);
         Self {
-            jobs: VecDeque::new(),
-            rows: 0,
-            capacity_rows,
+            rules,
+            levels: (0..levels).map(|_| VecDeque::new()).collect(),
+            waiting: Size::default(),
+            last: Ticket(0),
+            turns: 0,
+            dropped: Dropped::default(),
         }
     }
 
-    /// The rows that are waiting.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// What is waiting.
+    pub fn waiting(&self) -> Size {
+        self.waiting
+    }
+
+    /// What nobody needed any more since this was last asked.
+    pub fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Queues a job, or refuses it at once.
-    pub fn push(&mut self, job: J, now: Instant) -> Result<(), Refused> {
-        let rows = job.rows();
-        if rows > self.capacity_rows {
-            return Err(Refused::TooLarge);
-        }
-        if self.rows + rows > self.capacity_rows {
-            self.drop_useless(now);
-        }
-        if self.rows + rows > self.capacity_rows {
-            return Err(Refused::Full);
-        }
-        self.rows += rows;
-        self.jobs.push_back(job);
-        Ok(())
+    pub fn push(&mut self, job: J, now: Instant) -> Result<Ticket, Refused> {
+        let tickets = self.push_all(vec![job], now)?;
+        // One job, one ticket.
+        tickets.last().copied().ok_or(Refused::Full)
     }
 
-    /// Takes the next job that is still of use; what is not is dropped on the way.
-    pub fn take_ripe(&mut self, now: Instant) -> Option<J> {
-        while let Some(job) = self.jobs.pop_front() {
-            self.rows -= job.rows();
-            if is_useful(&job, now) {
-                return Some(job);
+    /// Queues jobs of one level, all or none.
+    pub fn push_all(&mut self, jobs: Vec<J>, now: Instant) -> Result<Vec<Ticket>, Refused> {
+        let size = |jobs: &[J]| Size {
+            rows: jobs.iter().map(Queued::rows).sum(),
+            bytes: jobs.iter().map(Queued::bytes).sum(),
+        };
+        let more = size(&jobs);
+        let level = jobs.first().map_or(0, |job| self.level_of(job));
+        if !fits(more, self.rules.most) || more.rows > self.most_rows(level) {
+            return Err(Refused::TooLarge);
+        }
+        if !self.has_place(more, level) {
+            self.drop_useless(now);
+        }
+        if !self.has_place(more, level) {
+            return Err(Refused::Full);
+        }
+        let mut tickets = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            self.waiting.rows += job.rows();
+            self.waiting.bytes += job.bytes();
+            self.last.0 += 1;
+            tickets.push(self.last);
+            self.levels[level].push_back(Waiting {
+                job,
+                ticket: self.last,
+                since: now,
+                yields: false,
+            });
+        }
+        Ok(tickets)
+    }
+
+    /// Takes a job out before it has run.
+    pub fn withdraw(&mut self, ticket: Ticket) -> Option<J> {
+        for level in 0..self.levels.len() {
+            let queue = &self.levels[level];
+            // What yields stands behind what came after it.
+            let at = queue.iter().position(|waiting| waiting.ticket == ticket);
+            if let Some(at) = at {
+                return self.remove(level, at);
             }
         }
         None
     }
 
-    /// Takes everything, useful or not.
-    pub fn drain(&mut self) -> impl Iterator<Item = J> {
-        self.rows = 0;
-        std::mem::take(&mut self.jobs).into_iter()
+    /// Takes the next batch, if one is ripe, for one of so many workers that are idle: what is there is shared out over
+    /// them. `most_rows` is what a batch of a class should have at most; a job that has more comes alone.
+    pub fn take_ripe(
+        &mut self,
+        now: Instant,
+        idle: usize,
+        mut most_rows: impl FnMut(&J::Class) -> usize,
+    ) -> Vec<J> {
+        self.drop_useless_heads(now);
+        self.let_yield(now);
+        let Some((level, at)) = self.ripe(now, &mut most_rows) else {
+            return Vec::new();
+        };
+        let Some(head) = self.remove(level, at) else {
+            return Vec::new();
+        };
+        let Some(class) = head.class() else {
+            return vec![head];
+        };
+        let most = most_rows(class).max(1);
+        let waiting = head.rows() + self.rows_of(class, most.saturating_mul(idle.max(1)), now);
+        let share = waiting.div_ceil(idle.max(1)).min(most);
+        let rows = self.preferred(share, waiting.min(most));
+        let mut batch = vec![head];
+        self.fill(&mut batch, rows, level, now);
+        batch
     }
 
-    fn drop_useless(&mut self, now: Instant) {
-        self.jobs.retain(|job| is_useful(job, now));
-        self.rows = self.jobs.iter().map(Queued::rows).sum();
+    /// Whether a batch can be taken now.
+    pub fn is_ripe(&self, now: Instant, mut most_rows: impl FnMut(&J::Class) -> usize) -> bool {
+        let mut levels = 0..self.levels.len();
+        levels.any(|level| self.ripe_in(level, now, &mut most_rows).is_some())
     }
+
+    /// When a batch becomes ripe that is not yet, or a job expires; nothing while nothing waits.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let waiting = self.levels.iter().flatten();
+        waiting
+            .map(|waiting| {
+                let ripe = waiting.since + self.rules.delay;
+                ripe.min(waiting.job.deadline())
+            })
+            .min()
+    }
+
+    /// Takes everything, useful or not.
+    pub fn drain(&mut self) -> Vec<J> {
+        self.waiting = Size::default();
+        let levels = self.levels.iter_mut().flat_map(std::mem::take);
+        levels.map(|waiting| waiting.job).collect()
+    }
+
+    fn level_of(&self, job: &J) -> usize {
+        job.level().min(self.levels.len() - 1)
+    }
+
+    fn most_rows(&self, level: usize) -> usize {
+        let rules = self.rules.levels.get(level);
+        rules
+            .and_then(|rules| rules.most_rows)
+            .unwrap_or(usize::MAX)
+    }
+
+    fn has_place(&self, more: Size, level: usize) -> bool {
+        let all = Size {
+            rows: self.waiting.rows + more.rows,
+            bytes: self.waiting.bytes + more.bytes,
+        };
+        let most = self.most_rows(level);
+        let own = || -> usize {
+            let jobs = self.levels[level].iter();
+            jobs.map(|waiting| waiting.job.rows()).sum()
+        };
+        fits(all, self.rules.most) && (most == usize::MAX || own() + more.rows <= most)
+    }
+
+    fn remove(&mut self, level: usize, at: usize) -> Option<J> {
+        let Waiting { job, .. } = self.levels[level].remove(at)?;
+        self.waiting.rows -= job.rows();
+        self.waiting.bytes -= job.bytes();
+        Some(job)
+    }
+
+    /// Puts those behind the others that have waited for longer than their level lets them go first.
+    fn let_yield(&mut self, now: Instant) {
+        for (level, queue) in self.levels.iter_mut().enumerate() {
+            let rules = self.rules.levels.get(level);
+            let Some(patience) = rules.and_then(|rules| rules.yields_after) else {
+                continue;
+            };
+            let is_over = |waiting: &Waiting<J>| {
+                !waiting.yields && now.saturating_duration_since(waiting.since) >= patience
+            };
+            // In order of their coming, but for those that have yielded.
+            while queue.front().is_some_and(is_over) {
+                if let Some(mut waiting) = queue.pop_front() {
+                    waiting.yields = true;
+                    queue.push_back(waiting);
+                }
+            }
+        }
+    }
+
+    /// Drops what is of no use at the head of each level, where it is looked at anyway.
+    fn drop_useless_heads(&mut self, now: Instant) {
+        for level in 0..self.levels.len() {
+            while let Some(head) = self.levels[level].front()
+                && !is_useful(&head.job, now)
+            {
+                self.drop_at(level, 0, now);
+            }
+        }
+    }
+
+    /// Drops what is of no use any more.
+    pub fn drop_useless(&mut self, now: Instant) {
+        for level in 0..self.levels.len() {
+            let mut at = 0;
+            while at < self.levels[level].len() {
+                match is_useful(&self.levels[level][at].job, now) {
+                    true => at += 1,
+                    false => self.drop_at(level, at, now),
+                }
+            }
+        }
+    }
+
+    fn drop_at(&mut self, level: usize, at: usize, now: Instant) {
+        if let Some(job) = self.remove(level, at) {
+            match job.deadline() <= now {
+                true => self.dropped.expired += 1,
+                false => self.dropped.abandoned += 1,
+            }
+        }
+    }
+}
+
+fn fits(size: Size, most: Size) -> bool {
+    size.rows <= most.rows && size.bytes <= most.bytes
 }
 
 /// Whether somebody still waits for the job's answer.
 pub fn is_useful(job: &impl Queued, now: Instant) -> bool {
     !job.is_abandoned() && job.deadline() > now
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Debug, Clone, PartialEq)]
-    struct Job {
-        id: usize,
-        rows: usize,
-        deadline: Instant,
-        abandoned: bool,
-    }
-
-    impl Queued for Job {
-        fn rows(&self) -> usize {
-            self.rows
-        }
-
-        fn deadline(&self) -> Instant {
-            self.deadline
-        }
-
-        fn is_abandoned(&self) -> bool {
-            self.abandoned
-        }
-    }
-
-    proptest! {
-        /// Whatever comes and goes: the bound holds, order is kept, and every useful job that was queued comes out
-        /// exactly once.
-        #[test]
-        fn nothing_useful_is_lost_or_reordered(steps in prop::collection::vec((0usize..6, 0u64..40, any::<bool>(), any::<bool>()), 1..80)) {
-            let start = Instant::now();
-            let mut batcher = Batcher::new(8);
-            let mut expected = VecDeque::new();
-            for (at, (rows, lifetime, abandoned, take)) in steps.into_iter().enumerate() {
-                let now = start + Duration::from_millis(at as u64);
-                if take {
-                    expected.retain(|job| is_useful(job, now));
-                    prop_assert_eq!(batcher.take_ripe(now), expected.pop_front());
-                } else {
-                    let job = Job { id: at, rows: rows + 1, deadline: now + Duration::from_millis(lifetime), abandoned };
-                    if batcher.push(job.clone(), now).is_ok() {
-                        expected.push_back(job);
-                    } else {
-                        expected.retain(|job| is_useful(job, now));
-                        let waiting: usize = expected.iter().map(Queued::rows).sum();
-                        prop_assert!(waiting + job.rows > 8, "a job that fits was refused");
-                    }
-                }
-                prop_assert!(batcher.rows() <= 8);
-            }
-        }
-    }
-
-    #[test]
-    fn a_job_that_never_fits_is_told_apart_from_one_that_does_not_fit_now() {
-        let now = Instant::now();
-        let job = |rows| Job {
-            id: 0,
-            rows,
-            deadline: now + Duration::from_secs(1),
-            abandoned: false,
-        };
-        let mut batcher = Batcher::new(2);
-        assert_eq!(batcher.push(job(3), now), Err(Refused::TooLarge));
-        assert_eq!(batcher.push(job(2), now), Ok(()));
-        assert_eq!(batcher.push(job(1), now), Err(Refused::Full));
-    }
 }

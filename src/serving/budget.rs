@@ -54,6 +54,12 @@ impl ComputeBudget {
         self.threads
     }
 
+    /// How many threads could compute now beside those that do; none while somebody waits for some.
+    pub fn free_threads(&self) -> usize {
+        let free = self.lock();
+        if free.is_awaited() { 0 } else { free.anywhere }
+    }
+
     /// Waits for a permit for so many threads, or for all where there are fewer; on a thread that may wait.
     pub fn acquire(&self, threads: usize) -> Permit<'_> {
         let threads = threads.min(self.threads);

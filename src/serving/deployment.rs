@@ -8,8 +8,10 @@ use super::agreement::verdict::{Finding, Standing, Verdict};
 use super::agreement::{self, Models, Rules};
 use super::budget::ComputeBudget;
 use super::class_names::ClassNames;
+use super::cost::{Costs, Decision, measure};
 use super::golden::GoldenFiles;
-use super::lane::{Completed, Lane, LaneConfig, Split};
+use super::knobs::{Defaults, Knobs};
+use super::lane::{Completed, Lane, LaneConfig, Request, Split};
 use super::loading::Wanted;
 use super::memory::{Held, Ledger, Promise};
 use super::statistics::Statistics;
@@ -20,8 +22,10 @@ use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::Version;
 use crate::repository::manifest::{Labels, VersionPolicy};
+use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
-use crate::tensor::signature::{CheckedInputs, Signature};
+use crate::tensor::batch::ShapeClass;
+use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
 
 /// What metadata calls the format of our models.
@@ -38,9 +42,21 @@ pub struct Deployment {
     pub split: Split,
     /// The shapes that requests bring.
     pub usage: Usage,
+    /// The shape class that it was measured with.
+    class: Option<ShapeClass>,
     lane: Lane,
     /// Dropped last, when all the rest is gone.
     held: Arc<Held>,
+}
+
+/// How requests to a version share runs.
+#[derive(Debug, Clone)]
+pub struct Batching {
+    /// The most rows of a run that requests share, as things are now, and why.
+    pub decision: Decision,
+    /// What was measured: sizes, and the seconds that a run of each takes.
+    pub curve: Vec<(usize, f64)>,
+    pub knobs: Knobs,
 }
 
 /// What is known of a version, whichever engine runs it.
@@ -59,7 +75,7 @@ pub struct Facts {
     pub statistics: Arc<Statistics>,
     labels: Option<Labels>,
     signature: Signature,
-    queue_rows: usize,
+    knobs: Knobs,
     class_names: Option<ClassNames>,
     stamp: Stamp,
 }
@@ -78,6 +94,24 @@ impl Facts {
         let labels = self.labels.as_ref();
         let labels = labels.filter(|labels| labels.output == output);
         labels.map(|labels| labels.file.as_str())
+    }
+
+    /// Measures batches before the first request, where requests may share one.
+    fn measure(
+        &self,
+        costs: &Costs,
+        model: &dyn Model,
+        split: Split,
+        budget: &ComputeBudget,
+    ) -> Option<ShapeClass> {
+        self.verdict.joins.as_ref().ok()?;
+        let started = Instant::now();
+        let class = measure::measure(costs, model, split.threads, budget)?;
+        let Decision { rows, why } = costs.decision(&class);
+        let (model, version) = (&self.model, &self.version);
+        let took_ms = milliseconds(started.elapsed());
+        tracing::info!(model, version, rows, why, took_ms, "batches measured");
+        Some(class)
     }
 
     /// Whether another file is in the place of the one that was loaded.
@@ -108,8 +142,8 @@ pub struct Machinery {
     pub budget: Arc<ComputeBudget>,
     /// Who holds what of the memory.
     pub memory: Arc<Ledger>,
-    /// Rows that may wait for a model that does not say otherwise.
-    pub queue_rows: usize,
+    /// How requests queue and share runs for models that do not say otherwise.
+    pub defaults: Defaults,
     /// How long loading one version may take.
     pub load_timeout: Duration,
     /// Examines each version in a process of its own first.
@@ -179,10 +213,7 @@ impl Deployment {
             path: path.clone(),
             class_names: ClassNames::new(files, running.model.signature())?,
             signature: running.model.signature().clone(),
-            queue_rows: files
-                .manifest
-                .queue_rows
-                .map_or(machinery.queue_rows, Into::into),
+            knobs: Knobs::new(&files.manifest, &machinery.defaults),
             versions: files.manifest.versions.clone(),
             labels: files.manifest.labels.clone(),
             statistics: statistics.clone(),
@@ -205,11 +236,15 @@ impl Deployment {
             held,
         } = running;
         let metrics = machinery.metrics.model(&facts.model, &facts.version);
+        let costs = Arc::new(Costs::new(facts.knobs.bounds()));
+        let class = facts.measure(&costs, &*model, split, &machinery.budget);
         let lane = Lane::start(LaneConfig {
             name: format!("infer-{}", facts.model),
             model,
             split,
-            queue_rows: facts.queue_rows,
+            knobs: facts.knobs.clone(),
+            joins: facts.verdict.joins.is_ok(),
+            costs,
             metrics: metrics.clone(),
             statistics: facts.statistics.clone(),
             budget: machinery.budget.clone(),
@@ -227,6 +262,7 @@ impl Deployment {
             why,
             split,
             usage: Usage::default(),
+            class,
             lane,
             held,
         })
@@ -250,17 +286,39 @@ impl Deployment {
     /// The most rows that one request may have, where its first dimension stands for rows.
     pub fn max_batch_rows(&self) -> Option<usize> {
         let has_rows = self.signature().has_rows() && self.facts.verdict.joins.is_ok();
-        has_rows.then_some(self.facts.queue_rows)
+        has_rows.then_some(self.facts.knobs.queue.rows)
+    }
+
+    /// How requests share runs, for the shapes that most of them have.
+    pub fn batching(&self) -> Batching {
+        let costs = self.lane.costs();
+        let class = costs.main_class().or_else(|| self.class.clone());
+        let decision = match (&self.facts.verdict.joins, &class) {
+            (Err(reason), _) => Decision {
+                rows: 1,
+                why: format!("requests cannot be joined: {reason}"),
+            },
+            (Ok(()), Some(class)) => costs.decision(class),
+            (Ok(()), None) => Decision {
+                rows: 1,
+                why: "nothing was measured yet".to_owned(),
+            },
+        };
+        Batching {
+            decision,
+            curve: class.map_or_else(Vec::new, |class| costs.curve(&class)),
+            knobs: self.facts.knobs.clone(),
+        }
     }
 
     /// Runs one request.
-    pub async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Completed> {
+    pub async fn run(&self, request: Request) -> Result<Completed> {
         let inputs = match self.facts.verdict.joins {
-            Ok(()) => inputs,
-            Err(_) => inputs.as_one_row(),
+            Ok(()) => request.inputs,
+            Err(_) => request.inputs.as_one_row(),
         };
         self.usage.count(&inputs);
-        self.lane.run(inputs, deadline).await
+        self.lane.run(Request { inputs, ..request }).await
     }
 
     /// The names of the classes in `outputs`, as one more output called `<output>_name`, where the owner named them.

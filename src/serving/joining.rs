@@ -4,22 +4,45 @@
 
 use crate::engine::{Model, Session};
 use crate::error::{Result, guarded};
+use crate::tensor::batch;
 use crate::tensor::difference;
 use crate::tensor::sample::Sample;
-use crate::tensor::shape::Shape;
-use crate::tensor::signature::CheckedInputs;
-use crate::tensor::value::{NamedTensor, Tensor};
+use crate::tensor::signature::{CheckedInputs, Dim, Signature};
 
 /// Runs two made-up requests apart and joined and compares the answers; says why not, where they may not be joined.
 pub fn prove(model: &dyn Model) -> Result<(), String> {
-    if !model.signature().has_rows() {
+    let signature = model.signature();
+    if !signature.has_rows() {
         return Err("the first dimension of some input or output is fixed".to_owned());
+    }
+    if let Some(symbol) = rows_elsewhere(signature) {
+        return Err(format!(
+            "dimension '{symbol}' counts rows and is a later dimension of some input or output too"
+        ));
     }
     let sample = model
         .sample()
         .ok_or("no made-up request runs, so nothing could be proven")?;
     let compare = || compare(model, sample);
     guarded("while it was tried", compare).map_err(|error| error.chain())?
+}
+
+/// The name of a first dimension that stands elsewhere as well: when rows are joined it would grow there too.
+fn rows_elsewhere(signature: &Signature) -> Option<&str> {
+    let specs = || signature.inputs.iter().chain(&signature.outputs);
+    let dims = || specs().filter_map(|spec| spec.dims.as_deref());
+    let name = |dim: &'_ Dim| match dim {
+        Dim::Dynamic(Some(name)) => Some(name.clone()),
+        _ => None,
+    };
+    let later: Vec<_> = dims()
+        .flat_map(|dims| dims.iter().skip(1).filter_map(name))
+        .collect();
+    let mut first = dims().filter_map(|dims| match dims.first() {
+        Some(Dim::Dynamic(Some(name))) => Some(name.as_str()),
+        _ => None,
+    });
+    first.find(|first| later.iter().any(|later| later == first))
 }
 
 fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
@@ -36,26 +59,19 @@ fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
         ..sample
     }
     .inputs(signature)?;
-    let pairs = one
-        .tensors()
-        .iter()
-        .zip(two.tensors())
-        .zip(&signature.inputs);
-    let both = pairs.map(|((first, second), spec)| {
-        let tensor = join(first, second)?;
-        Ok(NamedTensor {
-            name: spec.name.clone(),
-            tensor,
-        })
-    });
-    let both = signature.check(both.collect::<Result<_>>()?)?;
+    if !one.is_in_rows() || !two.is_in_rows() {
+        return Ok(Err(
+            "the first dimensions of a made-up request's inputs differ".to_owned(),
+        ));
+    }
+    let both = CheckedInputs::concat(&[&one, &two])?;
     let mut session = model.session(1)?;
     let mut run = |inputs: &CheckedInputs| Session::run(&mut *session, inputs);
     let (apart, joined) = ((run(&one)?, run(&two)?), run(&both)?);
     for (at, spec) in signature.outputs.iter().enumerate() {
         let (first, second) = (&apart.0[at], &apart.1[at]);
-        let same =
-            rest(first) == rest(second) && difference::agree(&joined[at], &join(first, second)?);
+        let together = batch::concat(&[first, second]);
+        let same = together.is_ok_and(|together| difference::agree(&joined[at], &together));
         if !same {
             return Ok(Err(format!(
                 "output '{}' of two requests differs when they are joined",
@@ -64,17 +80,4 @@ fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
         }
     }
     Ok(Ok(()))
-}
-
-fn rest(tensor: &Tensor) -> Option<&[usize]> {
-    tensor.shape().dims().get(1..)
-}
-
-/// One tensor of the rows of both.
-fn join(first: &Tensor, second: &Tensor) -> Result<Tensor> {
-    let rows = |tensor: &Tensor| tensor.shape().dims().first().copied().unwrap_or(1);
-    let mut dims = vec![rows(first) + rows(second)];
-    dims.extend_from_slice(rest(first).unwrap_or_default());
-    let data = [&first.data()[..], &second.data()[..]].concat();
-    Tensor::new(first.dtype(), Shape::new(dims)?, data.into())
 }

@@ -131,7 +131,7 @@ impl Statistics {
         let (began, _) = self.began;
         let since = to_u64((now - began).as_nanos());
         self.last_inference_ns.store(since, Relaxed);
-        let batch = self.batch(ran.rows);
+        let batch = self.batch(ran.batch_rows);
         add(&batch.compute_input_ns, ran.compute_input);
         add(&batch.compute_output_ns, now - ran.ended);
     }
@@ -208,6 +208,8 @@ pub struct Counted {
 #[derive(Debug)]
 pub struct Ran {
     pub rows: usize,
+    /// The rows of the run that it shared with others.
+    pub batch_rows: usize,
     pub queue: Duration,
     pub compute_input: Duration,
     pub compute_infer: Duration,
@@ -246,6 +248,7 @@ mod tests {
         statistics.ran(rows, Duration::from_nanos(100));
         counted.answered(Ran {
             rows,
+            batch_rows: rows,
             queue: Duration::from_nanos(10),
             compute_input: Duration::from_nanos(20),
             compute_infer: Duration::from_nanos(100),

@@ -19,7 +19,7 @@ use prometheus::{
 use self::build::{Builder, Reading, register};
 use self::counted::PlanCacheSeries;
 pub use self::counted::{
-    GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
+    DropReason, GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
 };
 pub use self::triton::TritonCounts;
 use self::triton::TritonSeries;
@@ -63,6 +63,9 @@ struct Inner {
     batch_rows: HistogramVec,
     queue_rows: IntGaugeVec,
     queue_capacity: IntGaugeVec,
+    queue_bytes: IntGaugeVec,
+    queue_capacity_bytes: IntGaugeVec,
+    queue_dropped: IntCounterVec,
     model_info: IntGaugeVec,
     model_state: IntGaugeVec,
     model_load_duration: GaugeVec,
@@ -143,6 +146,17 @@ impl Metrics {
             batch_rows: new.histograms("onnxd_batch_rows", "Rows in one run of a model.", &model, &ROWS),
             queue_rows: new.int_gauges("onnxd_queue_rows", "Rows waiting now.", &model),
             queue_capacity: new.int_gauges("onnxd_queue_capacity_rows", "Rows that may wait at most.", &model),
+            queue_bytes: new.int_gauges("onnxd_queue_bytes", "Bytes of inputs waiting now.", &model),
+            queue_capacity_bytes: new.int_gauges(
+                "onnxd_queue_capacity_bytes",
+                "Bytes of inputs that may wait at most.",
+                &model,
+            ),
+            queue_dropped: new.counters(
+                "onnxd_queue_dropped_total",
+                "Requests, or pieces of them, that left the queue before they ran.",
+                &["model", "version", "reason"],
+            ),
             model_info: new.int_gauges(
                 "onnxd_model_info",
                 "Always 1; which engine serves the model.",
@@ -374,6 +388,13 @@ impl Metrics {
             batch_rows: inner.batch_rows.with_label_values(&labels),
             queue_rows: inner.queue_rows.with_label_values(&labels),
             queue_capacity: inner.queue_capacity.with_label_values(&labels),
+            queue_bytes: inner.queue_bytes.with_label_values(&labels),
+            queue_capacity_bytes: inner.queue_capacity_bytes.with_label_values(&labels),
+            dropped: DropReason::ALL.map(|reason| {
+                inner
+                    .queue_dropped
+                    .with_label_values(&[model, version, reason.label()])
+            }),
         }
     }
 
@@ -423,6 +444,8 @@ impl Metrics {
             &inner.model_memory,
             &inner.queue_rows,
             &inner.queue_capacity,
+            &inner.queue_bytes,
+            &inner.queue_capacity_bytes,
         ] {
             let _ = gauges.remove_label_values(&labels);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::batch;
 use super::dtype::DataType;
 use super::shape::Dims;
 use super::value::{NamedTensor, Tensor};
@@ -112,6 +113,51 @@ impl CheckedInputs {
     /// The same, counted as one row: for models whose first dimension does not stand for rows.
     pub fn as_one_row(self) -> CheckedInputs {
         CheckedInputs { rows: 1, ..self }
+    }
+
+    /// How many bytes the tensors hold.
+    pub fn bytes(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.data().len()).sum()
+    }
+
+    /// Whether every input has as many rows as the request is counted for, at least one. Inputs whose first dimensions
+    /// differ are one row together, which nothing can be joined to.
+    pub fn is_in_rows(&self) -> bool {
+        let mut rows = self.tensors.iter().map(batch::rows);
+        self.rows > 0 && rows.all(|rows| rows == Some(self.rows))
+    }
+
+    /// The rows of all of these, in order. What fits a signature one by one fits it together, where the first dimensions
+    /// are dynamic.
+    pub fn concat(requests: &[&CheckedInputs]) -> Result<CheckedInputs> {
+        let inputs = requests.first().map_or(0, |first| first.tensors.len());
+        let tensor = |at| {
+            let parts = requests.iter().map(|request| &request.tensors[at]);
+            batch::concat(&parts.collect::<Vec<_>>())
+        };
+        Ok(CheckedInputs {
+            tensors: (0..inputs).map(tensor).collect::<Result<_>>()?,
+            rows: requests.iter().map(|request| request.rows).sum(),
+        })
+    }
+
+    /// The request's rows, shared out: so many to each part.
+    pub fn split(&self, counts: &[usize]) -> Result<Vec<CheckedInputs>> {
+        let mut parts: Vec<_> = counts
+            .iter()
+            .map(|&rows| CheckedInputs {
+                tensors: Vec::with_capacity(self.tensors.len()),
+                rows,
+            })
+            .collect();
+        for tensor in &self.tensors {
+            let split = batch::split(tensor, counts)?;
+            parts
+                .iter_mut()
+                .zip(split)
+                .for_each(|(part, tensor)| part.tensors.push(tensor));
+        }
+        Ok(parts)
     }
 }
 

@@ -72,6 +72,11 @@ impl Tensor {
         Ok(Tensor { dtype, shape, data })
     }
 
+    /// A tensor of parts of others, of which it is known that they fit.
+    pub(super) fn of_parts(dtype: DataType, shape: Shape, data: Bytes) -> Tensor {
+        Tensor { dtype, shape, data }
+    }
+
     /// A tensor that takes over a vector of elements without copying it.
     pub fn from_vec<T: Element>(shape: Shape, elements: Vec<T>) -> Result<Tensor> {
         Tensor::new(T::DTYPE, shape, Bytes::from_owner(OwnedElements(elements)))
@@ -122,10 +127,14 @@ impl Tensor {
 
     /// The strings of a `BYTES` tensor, in row-major order; nothing for other types.
     pub fn strings(&self) -> Strings<'_> {
-        let rest = if self.dtype == DataType::Bytes {
-            &self.data[..]
-        } else {
-            &[]
+        self.strings_from(0)
+    }
+
+    /// The same, from the one on that begins at this byte.
+    pub(super) fn strings_from(&self, at: usize) -> Strings<'_> {
+        let rest = match self.dtype {
+            DataType::Bytes => self.data.get(at..).unwrap_or_default(),
+            _ => &[],
         };
         Strings { rest }
     }

@@ -81,7 +81,10 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_plan_cache_hits_total counter
         onnxd_plan_cache_misses_total counter
         onnxd_plan_cache_plans gauge
+        onnxd_queue_bytes gauge model,version
+        onnxd_queue_capacity_bytes gauge model,version
         onnxd_queue_capacity_rows gauge model,version
+        onnxd_queue_dropped_total counter model,reason,version
         onnxd_queue_duration_seconds histogram le,model,version
         onnxd_queue_rows gauge model,version
         process_cpu_seconds_total counter

@@ -126,6 +126,9 @@ pub struct ModelMetrics {
     pub(super) batch_rows: Histogram,
     pub(super) queue_rows: IntGauge,
     pub(super) queue_capacity: IntGauge,
+    pub(super) queue_bytes: IntGauge,
+    pub(super) queue_capacity_bytes: IntGauge,
+    pub(super) dropped: [IntCounter; DropReason::ALL.len()],
 }
 
 impl ModelMetrics {
@@ -139,23 +142,59 @@ impl ModelMetrics {
     }
 
     /// Counts one run of the engine.
-    pub fn ran(&self, rows: usize, queue: Duration, compute: Duration) {
+    pub fn ran(&self, rows: usize) {
         self.batches.inc();
         self.rows.inc_by(rows as u64);
         self.batch_rows.observe(rows as f64);
+    }
+
+    /// Counts how long a request waited for a run and how long that took.
+    pub fn passed(&self, queue: Duration, compute: Duration) {
         self.queue.observe(queue.as_secs_f64());
         self.compute.observe(compute.as_secs_f64());
     }
 
+    /// Counts what left the queue because nobody needs its answer.
+    pub fn dropped(&self, reason: DropReason, count: u64) {
+        if count > 0 {
+            self.dropped[reason as usize].inc_by(count);
+        }
+    }
+
     /// Shows how full the queue is.
-    pub fn set_queue_rows(&self, rows: usize) {
-        self.queue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    pub fn set_queue(&self, rows: usize, bytes: usize) {
+        set(&self.queue_rows, rows);
+        set(&self.queue_bytes, bytes);
     }
 
     /// Shows how much the queue can hold.
-    pub fn set_queue_capacity(&self, rows: usize) {
-        self.queue_capacity
-            .set(i64::try_from(rows).unwrap_or(i64::MAX));
+    pub fn set_queue_capacity(&self, rows: usize, bytes: usize) {
+        set(&self.queue_capacity, rows);
+        set(&self.queue_capacity_bytes, bytes);
+    }
+}
+
+fn set(gauge: &IntGauge, value: usize) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+/// Why a request left the queue before it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Its time was over.
+    Expired,
+    /// Its client has gone, or another part of it has failed.
+    Abandoned,
+}
+
+impl DropReason {
+    pub(super) const ALL: [DropReason; 2] = [DropReason::Expired, DropReason::Abandoned];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            DropReason::Expired => "expired",
+            DropReason::Abandoned => "abandoned",
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A model answers every input `x` with the same tensor as `x_out`, or with zeros where the script lists `outputs`.
-//! What it does on a run is picked by the first element of its first input, if that is an `INT64`.
+//! What it does on a run is picked by the first element of each row of its first input, if that is an `INT64`: rows of
+//! several requests may share a run.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -61,7 +62,7 @@ impl Gate {
         );
     }
 
-    /// The first elements of the requests that ran to their end, in order.
+    /// The first elements of the rows that ran to their end, in order.
     pub fn ran(&self) -> Vec<i64> {
         self.lock().ran.clone()
     }
@@ -182,21 +183,31 @@ impl Session for ScriptModel {
             .tensors()
             .first()
             .filter(|tensor| tensor.dtype() == DataType::Int64);
-        let key = first.and_then(|tensor| tensor.elements::<i64>().first().copied());
-        match key.and_then(|key| self.script["on"][key.to_string()].as_str()) {
+        let keys: Vec<i64> = first.map(keys).unwrap_or_default();
+        let mood = |key: &i64| self.script["on"][key.to_string()].as_str();
+        match keys.iter().find_map(mood) {
             Some("block") => self.gate.pass(),
             Some("panic") => quiet_panic(),
             Some("fail") => return Err(Error::internal("session failed").with_source(SECRET_CAUSE)),
             _ => {}
         }
-        self.gate
-            .lock()
-            .ran
-            .extend(key.filter(|key| *key != MADE_UP));
+        self.gate.lock().ran.extend(keys);
         match self.zeros {
             true => self.signature.outputs.iter().map(zeros).collect(),
             false => Ok(inputs.tensors().to_vec()),
         }
+    }
+}
+
+/// The first element of each row; none of a request that the server made up.
+fn keys(tensor: &Tensor) -> Vec<i64> {
+    let elements = tensor.elements::<i64>();
+    let rows = tensor.shape().dims().first().copied().unwrap_or(1);
+    let keys = elements.chunks((elements.len() / rows.max(1)).max(1));
+    let keys: Vec<_> = keys.map(|row| row[0]).collect();
+    match keys.first() {
+        Some(&MADE_UP) => Vec::new(),
+        _ => keys,
     }
 }
 

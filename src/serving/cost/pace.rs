@@ -1,10 +1,12 @@
-//! How long a model takes, learnt from every run: what `Retry-After` and the choice of thread rest on.
+//! How long a model takes, learnt from every run without a lock: what the choice of thread rests on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Size;
+
 /// A request runs where it is if the model was seen to take less than this for its rows.
-const SHORT_RUN: Duration = Duration::from_micros(50);
+pub const SHORT_RUN: Duration = Duration::from_micros(50);
 /// So many runs on the workers tell how long a model takes.
 const RUNS_TO_TRUST: u64 = 32;
 
@@ -18,24 +20,19 @@ pub struct Pace {
     byte_picos: AtomicU64,
 }
 
-/// How much a request asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    pub rows: usize,
-    pub bytes: usize,
-}
-
 impl Pace {
-    /// Takes in one run of the engine.
-    pub fn learn(&self, compute: Duration, size: Size) {
+    /// Takes in one run of the engine; how many there were before.
+    pub fn learn(&self, compute: Duration, size: Size) -> u64 {
         let nanos = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX);
-        let first = self.runs.fetch_add(1, Ordering::Relaxed) == 0;
+        let before = self.runs.fetch_add(1, Ordering::Relaxed);
+        let first = before == 0;
         average(&self.row_nanos, first, nanos / size.rows.max(1) as u64);
         average(
             &self.byte_picos,
             first,
             nanos.saturating_mul(1000) / size.bytes.max(1) as u64,
         );
+        before
     }
 
     /// How long so many rows should take; zero before the first run.
@@ -98,7 +95,7 @@ mod tests {
     #[test]
     fn one_long_row_is_not_taken_for_a_short_one() {
         let pace = Pace::default();
-        (0..RUNS_TO_TRUST).for_each(|_| pace.learn(Duration::from_micros(2), ROW));
+        (0..RUNS_TO_TRUST).for_each(|_| _ = pace.learn(Duration::from_micros(2), ROW));
         assert!(!pace.is_short(Size {
             rows: 1,
             bytes: 16_000
@@ -108,7 +105,7 @@ mod tests {
     #[test]
     fn a_model_that_slows_down_is_not_short_any_more() {
         let pace = Pace::default();
-        (0..RUNS_TO_TRUST).for_each(|_| pace.learn(Duration::from_micros(2), ROW));
+        (0..RUNS_TO_TRUST).for_each(|_| _ = pace.learn(Duration::from_micros(2), ROW));
         pace.learn(Duration::from_millis(5), ROW);
         assert!(!pace.is_short(ROW));
     }

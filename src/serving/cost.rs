@@ -1,0 +1,406 @@
+//! What a model's runs cost, and how large its batches should be: measured before it serves, kept fresh by every run.
+//!
+//! Each shape class has a curve of its own; of many classes the least recently used go, and what was learnt of all of them
+//! stands in for a class that is hardly known. One batch in [`TRIES`] has another size than the best one known, so that
+//! no size is judged for ever by what was once measured.
+
+mod curve;
+pub mod measure;
+mod pace;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::curve::{Curve, Knee, Reason};
+use self::pace::{Pace, SHORT_RUN};
+use crate::tensor::batch::ShapeClass;
+
+/// So many shape classes have a curve of their own.
+const MOST_CLASSES: usize = 32;
+/// Of so many batches one tries another size.
+pub const TRIES: u32 = 32;
+/// A batch that tries a size has no more bytes of input than this.
+const MOST_TRIED_BYTES: usize = 64 << 20;
+/// Of so many short runs one is looked at closely, since they come by the hundred thousand.
+const SHORT_RUNS: u64 = 16;
+
+/// How much a request asks for, or how much ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+/// What bounds batches, whatever they cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub most_rows: usize,
+    /// The longest that a batch may run.
+    pub longest: Option<Duration>,
+    /// Whether batches have as many rows as they may, by the owner's word, whatever was measured.
+    pub filling: Filling,
+}
+
+/// Whether the curve decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    AsMeasured,
+    /// By the setting of this name.
+    Always(&'static str),
+}
+
+/// How large the batches of a class are, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub rows: usize,
+    pub why: String,
+}
+
+/// What was learnt of one version of a model on one engine.
+pub struct Costs {
+    bounds: Bounds,
+    pace: Pace,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    classes: Vec<Entry>,
+    /// Of all classes: the seconds that each byte of a row takes, so that small and large rows can be compared.
+    pooled: Curve,
+    clock: u64,
+}
+
+struct Entry {
+    class: ShapeClass,
+    curve: Curve,
+    row_bytes: usize,
+    runs: u64,
+    used: u64,
+    asked: u32,
+    knee: Option<Knee>,
+}
+
+impl Costs {
+    /// Nothing is known yet.
+    pub fn new(bounds: Bounds) -> Costs {
+        Costs {
+            bounds,
+            pace: Pace::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// What batches are bounded by.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Takes in one run of the engine while serving; its class is asked for only where the run is looked at closely.
+    pub fn learn(&self, class: impl FnOnce() -> ShapeClass, size: Size, took: Duration) {
+        let before = self.pace.learn(took, size);
+        if took >= SHORT_RUN || before.is_multiple_of(SHORT_RUNS) {
+            self.learn_curve(&class(), size, took);
+        }
+    }
+
+    /// Takes in a run that no request waited for.
+    pub fn learn_curve(&self, class: &ShapeClass, size: Size, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let row_bytes = size.bytes / size.rows.max(1);
+        let mut known = self.lock();
+        let per_byte = seconds / row_bytes.max(1) as f64;
+        known.pooled.learn(size.rows, per_byte);
+        let entry = known.entry(class);
+        entry.runs += 1;
+        entry.row_bytes = row_bytes;
+        entry.curve.learn(size.rows, seconds);
+        entry.knee = None;
+    }
+
+    /// How many rows a batch of this class should have at most.
+    pub fn most_rows(&self, class: &ShapeClass) -> usize {
+        self.lock().knee(class, &self.bounds).rows
+    }
+
+    /// The same for a batch that is taken now, which may try another size.
+    pub fn next_rows(&self, class: &ShapeClass) -> usize {
+        let mut known = self.lock();
+        let rows = known.knee(class, &self.bounds).rows;
+        let entry = known.entry(class);
+        entry.asked += 1;
+        if self.bounds.filling != Filling::AsMeasured || !entry.asked.is_multiple_of(TRIES) {
+            return rows;
+        }
+        let tried = match entry.asked / TRIES % 4 {
+            0 => rows / 2,
+            1 | 3 => rows * 2,
+            _ => rows * 4,
+        };
+        let fits = MOST_TRIED_BYTES / entry.row_bytes.max(1);
+        let is_short = |rows| {
+            let (longest, seconds) = (self.bounds.longest, entry.curve.seconds(rows));
+            longest
+                .zip(seconds)
+                .is_none_or(|(longest, seconds)| seconds <= longest.as_secs_f64())
+        };
+        let tried = tried.clamp(1, self.bounds.most_rows.max(1)).min(fits);
+        match tried > 0 && is_short(tried) {
+            true => tried,
+            false => rows,
+        }
+    }
+
+    /// How long so many rows should take one worker, in batches of the best size; zero before the first run.
+    pub fn expected(&self, class: &ShapeClass, size: Size) -> Duration {
+        let mut known = self.lock();
+        let best = known.knee(class, &self.bounds).rows.max(1);
+        let Some(seconds) = known.seconds(class, best, size) else {
+            return self.pace.expected(size.rows);
+        };
+        let batches = size.rows as f64 / best as f64;
+        Duration::try_from_secs_f64(seconds * batches).unwrap_or(Duration::MAX)
+    }
+
+    /// Whether such a request is known to take less than a hop to another thread and back.
+    pub fn is_short(&self, size: Size) -> bool {
+        self.pace.is_short(size)
+    }
+
+    /// The sizes that were measured and the seconds that a batch of each takes.
+    pub fn curve(&self, class: &ShapeClass) -> Vec<(usize, f64)> {
+        let known = self.lock();
+        let entry = known.classes.iter().find(|entry| entry.class == *class);
+        entry.map_or_else(Vec::new, |entry| entry.curve.points().to_vec())
+    }
+
+    /// How large batches of this class are, and why.
+    pub fn decision(&self, class: &ShapeClass) -> Decision {
+        let mut known = self.lock();
+        let knee = known.knee(class, &self.bounds);
+        Decision {
+            rows: knee.rows,
+            why: why(&knee, &self.bounds),
+        }
+    }
+
+    /// The class that ran most often.
+    pub fn main_class(&self) -> Option<ShapeClass> {
+        let known = self.lock();
+        let main = known.classes.iter().max_by_key(|entry| entry.runs);
+        main.map(|entry| entry.class.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// What is known of a class; of the others the one that was used the longest ago gives way to a new one.
+    fn entry(&mut self, class: &ShapeClass) -> &mut Entry {
+        self.clock += 1;
+        let mut classes = self.classes.iter();
+        let at = classes
+            .position(|entry| entry.class.is_shared_with(class) || entry.class == *class)
+            .unwrap_or_else(|| self.add(class));
+        let entry = &mut self.classes[at];
+        entry.used = self.clock;
+        entry
+    }
+
+    fn add(&mut self, class: &ShapeClass) -> usize {
+        let entry = Entry {
+            class: class.clone(),
+            curve: Curve::default(),
+            row_bytes: 0,
+            runs: 0,
+            used: 0,
+            asked: 0,
+            knee: None,
+        };
+        let classes = self.classes.iter().enumerate();
+        let oldest = classes.min_by_key(|(_, entry)| entry.used);
+        match oldest {
+            Some((at, _)) if self.classes.len() >= MOST_CLASSES => {
+                self.classes[at] = entry;
+                at
+            }
+            _ => {
+                self.classes.push(entry);
+                self.classes.len() - 1
+            }
+        }
+    }
+
+    fn knee(&mut self, class: &ShapeClass, bounds: &Bounds) -> Knee {
+        if let Some(knee) = self.entry(class).knee {
+            return knee;
+        }
+        let longest = bounds.longest.map(|longest| longest.as_secs_f64());
+        let mut knee = self.entry(class).curve.knee(bounds.most_rows, longest);
+        let is_open = matches!(knee.reason, Reason::Unknown | Reason::Largest);
+        if bounds.filling != Filling::AsMeasured {
+            knee.rows = bounds.most_rows;
+        } else if is_open && knee.rows < bounds.most_rows {
+            // Hardly known by itself: as the others are.
+            let pooled = self.pooled.knee(bounds.most_rows, None);
+            let entry = self.entry(class);
+            let seconds = entry.curve.seconds(pooled.rows);
+            let is_long = seconds
+                .zip(longest)
+                .is_some_and(|(seconds, longest)| seconds > longest);
+            if pooled.rows > knee.rows && !is_long {
+                knee.rows = pooled.rows;
+            }
+        }
+        self.entry(class).knee = Some(knee);
+        knee
+    }
+
+    /// What a batch of so many rows takes, by its own class or by all of them.
+    fn seconds(&mut self, class: &ShapeClass, rows: usize, size: Size) -> Option<f64> {
+        let own = self.entry(class).curve.seconds(rows);
+        let row_bytes = (size.bytes / size.rows.max(1)).max(1) as f64;
+        own.or_else(|| Some(self.pooled.seconds(rows)? * row_bytes))
+    }
+}
+
+fn why(knee: &Knee, bounds: &Bounds) -> String {
+    let Bounds {
+        most_rows, filling, ..
+    } = bounds;
+    let milliseconds = |seconds: f64| format!("{:.3} ms", seconds * 1e3);
+    if let Filling::Always(setting) = filling {
+        return format!("{setting} is set: up to {most_rows} rows");
+    }
+    let rows = knee.rows;
+    let own = format!("{rows} rows take {}", milliseconds(knee.seconds));
+    match knee.reason {
+        _ if rows >= *most_rows => format!("no more than {most_rows} rows are allowed"),
+        Reason::Unknown => "nothing was measured yet".to_owned(),
+        Reason::NoGain(more, seconds) => format!(
+            "{own}, and {more} rows take {}: larger batches cost as much a row",
+            milliseconds(seconds)
+        ),
+        Reason::TooLong(more, seconds) => format!(
+            "{own}, and {more} rows would take {}, which is too long for the latency target",
+            milliseconds(seconds)
+        ),
+        Reason::Largest => format!("{own}; larger batches were not measured"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::DataType;
+    use crate::tensor::sample::Sample;
+    use crate::tensor::signature::{Dim, Signature, TensorSpec};
+
+    const BOUNDS: Bounds = Bounds {
+        most_rows: 64,
+        longest: None,
+        filling: Filling::AsMeasured,
+    };
+
+    fn class(width: usize) -> ShapeClass {
+        let spec = TensorSpec {
+            name: "x".into(),
+            dtype: DataType::Fp32,
+            dims: Some(vec![Dim::Dynamic(None), Dim::Fixed(width)]),
+            columns: None,
+        };
+        let signature = Signature {
+            inputs: vec![spec],
+            outputs: Vec::new(),
+        };
+        let inputs = Sample::ZEROS
+            .inputs(&signature)
+            .expect("made-up inputs fit");
+        ShapeClass::of(&inputs)
+    }
+
+    fn run(costs: &Costs, class: &ShapeClass, rows: usize, micros: f64) {
+        let size = Size {
+            rows,
+            bytes: rows * 8,
+        };
+        costs.learn_curve(class, size, Duration::from_secs_f64(micros * 1e-6));
+    }
+
+    #[test]
+    fn a_size_that_was_measured_badly_is_tried_again() {
+        let costs = Costs::new(BOUNDS);
+        let class = class(2);
+        run(&costs, &class, 1, 100.0);
+        run(&costs, &class, 2, 900.0);
+        assert_eq!(costs.most_rows(&class), 1);
+        // In truth more rows cost hardly more.
+        for _ in 0..TRIES * 60 {
+            let rows = costs.next_rows(&class);
+            run(&costs, &class, rows, 100.0 + rows as f64);
+        }
+        assert_eq!(costs.most_rows(&class), 64, "{:?}", costs.curve(&class));
+        let why = costs.decision(&class).why;
+        assert_eq!(why, "no more than 64 rows are allowed");
+    }
+
+    #[test]
+    fn a_model_that_changes_is_seen() {
+        let costs = Costs::new(BOUNDS);
+        let class = class(2);
+        let serve = |of: fn(f64) -> f64| {
+            for _ in 0..TRIES * 100 {
+                let rows = costs.next_rows(&class);
+                run(&costs, &class, rows, of(rows as f64));
+            }
+            costs.most_rows(&class)
+        };
+        assert_eq!(serve(|rows| 100.0 + rows), 64);
+        assert_eq!(serve(|rows| 100.0 * rows.powf(1.2)), 1);
+        assert_eq!(serve(|rows| 100.0 + rows), 64);
+    }
+
+    #[test]
+    fn nothing_is_tried_that_would_take_too_long() {
+        let costs = Costs::new(Bounds {
+            longest: Some(Duration::from_micros(450)),
+            ..BOUNDS
+        });
+        let class = class(2);
+        (0..4).for_each(|size| run(&costs, &class, 1 << size, 100.0 * 1.5f64.powi(size)));
+        assert_eq!(costs.most_rows(&class), 8);
+        let longest = (0..TRIES * 8)
+            .map(|_| costs.next_rows(&class))
+            .max()
+            .unwrap_or(0);
+        assert_eq!(longest, 8);
+    }
+
+    #[test]
+    fn a_class_that_is_new_is_taken_for_what_the_others_are() {
+        let costs = Costs::new(BOUNDS);
+        let (known, new) = (class(2), class(3));
+        (0..4).for_each(|size| run(&costs, &known, 1 << size, 100.0));
+        run(&costs, &new, 1, 200.0);
+        assert_eq!(costs.most_rows(&new), 8);
+        let size = Size { rows: 8, bytes: 64 };
+        let expected = costs.expected(&class(4), size);
+        assert_eq!(expected, Duration::from_micros(100));
+    }
+
+    #[test]
+    fn classes_are_bounded() {
+        let costs = Costs::new(BOUNDS);
+        let often = class(1);
+        for width in 2..200 {
+            run(&costs, &class(width), 1, 10.0);
+            run(&costs, &often, 1, 10.0);
+        }
+        assert_eq!(costs.lock().classes.len(), MOST_CLASSES);
+        assert_eq!(costs.curve(&often), [(1, 10e-6)]);
+        assert_eq!(costs.curve(&class(2)), []);
+        assert_eq!(costs.main_class(), Some(often));
+    }
+}

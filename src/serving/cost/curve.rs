@@ -1,0 +1,233 @@
+//! What batches of each size take, for one shape class: a window of the last times of each power of two.
+//!
+//! A median stands for a window, so that one slow run tells nothing. Between sizes that were measured the curve is a
+//! straight line. It never falls: more rows cannot take less time, so a size that seems to take longer than a larger one
+//! was measured badly.
+
+/// So many times are kept for each size.
+const WINDOW: usize = 9;
+/// A batch must be so much cheaper a row than a smaller one to be worth the wait for its rows.
+const WORTH_IT: f64 = 0.97;
+/// The largest size that is told apart is two to the power of one less than this.
+pub const SIZES: usize = 17;
+
+/// The measured times of one shape class.
+#[derive(Debug, Clone, Default)]
+pub struct Curve {
+    windows: Vec<Window>,
+    /// The sizes that were measured and what they take, ascending.
+    points: Vec<(usize, f64)>,
+}
+
+/// The last times of one size, in seconds.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    seconds: Vec<f64>,
+    /// Where the next one goes.
+    next: usize,
+    median: f64,
+}
+
+/// How large batches should be, and what speaks against larger ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Knee {
+    pub rows: usize,
+    pub seconds: f64,
+    pub reason: Reason,
+}
+
+/// What bounds a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reason {
+    /// Nothing was measured.
+    Unknown,
+    /// Larger ones cost as much a row: so many rows take so many seconds.
+    NoGain(usize, f64),
+    /// So many rows take so many seconds, which is too long.
+    TooLong(usize, f64),
+    /// There are no larger ones that were measured.
+    Largest,
+}
+
+impl Curve {
+    /// Takes in a run of so many rows. One between two sizes counts for the nearer one, by its share.
+    pub fn learn(&mut self, rows: usize, seconds: f64) {
+        let rows = rows.max(1);
+        let size = nearest(rows);
+        if self.windows.len() <= size {
+            self.windows.resize_with(size + 1, Window::default);
+        }
+        let exact = 1 << size;
+        let scale = match self.seconds(rows) {
+            Some(expected) if rows != exact && expected > 0.0 => {
+                self.seconds(exact).map(|at| at / expected)
+            }
+            _ => None,
+        };
+        let scale = scale.unwrap_or(exact as f64 / rows as f64);
+        self.windows[size].push(seconds * scale);
+        self.draw();
+    }
+
+    fn draw(&mut self) {
+        let windows = self.windows.iter().enumerate();
+        let measured = windows.filter(|(_, window)| !window.seconds.is_empty());
+        self.points.clear();
+        self.points
+            .extend(measured.map(|(size, window)| (1 << size, window.median)));
+        let mut least = f64::INFINITY;
+        for (_, seconds) in self.points.iter_mut().rev() {
+            least = least.min(*seconds);
+            *seconds = least;
+        }
+    }
+
+    /// What so many rows should take; nothing before the first run.
+    pub fn seconds(&self, rows: usize) -> Option<f64> {
+        let (rows, mut below) = (rows.max(1) as f64, None);
+        for &(size, seconds) in &self.points {
+            let size = size as f64;
+            if size >= rows {
+                let Some((before, least)) = below else {
+                    return Some(seconds * rows / size);
+                };
+                let share = (rows - before) / (size - before);
+                return Some(least + (seconds - least) * share);
+            }
+            below = Some((size, seconds));
+        }
+        below.map(|(size, seconds)| seconds * rows / size)
+    }
+
+    /// The sizes that were measured and what they take, which grows with them.
+    pub fn points(&self) -> &[(usize, f64)] {
+        &self.points
+    }
+
+    /// Where batches stop to pay: the largest size up to `most` that is cheaper a row than all smaller ones, and takes
+    /// no longer than `longest` seconds.
+    pub fn knee(&self, most: usize, longest: Option<f64>) -> Knee {
+        let mut points = self.points.iter().copied();
+        let Some((rows, seconds)) = points.next() else {
+            return Knee {
+                rows: 1,
+                seconds: 0.0,
+                reason: Reason::Unknown,
+            };
+        };
+        let mut knee = Knee {
+            rows: rows.min(most.max(1)),
+            seconds,
+            reason: Reason::Largest,
+        };
+        let mut best = seconds / rows as f64;
+        for (rows, seconds) in points.take_while(|(rows, _)| *rows <= most) {
+            if longest.is_some_and(|longest| seconds > longest) {
+                knee.reason = Reason::TooLong(rows, seconds);
+                break;
+            }
+            let each = seconds / rows as f64;
+            if each < best * WORTH_IT {
+                (knee, best) = (
+                    Knee {
+                        rows,
+                        seconds,
+                        reason: Reason::Largest,
+                    },
+                    each,
+                );
+            } else if knee.reason == Reason::Largest {
+                knee.reason = Reason::NoGain(rows, seconds);
+            }
+        }
+        knee
+    }
+}
+
+impl Window {
+    fn push(&mut self, seconds: f64) {
+        match self.seconds.get_mut(self.next) {
+            Some(oldest) => *oldest = seconds,
+            None => self.seconds.push(seconds),
+        }
+        self.next = (self.next + 1) % WINDOW;
+        let mut sorted = self.seconds.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        self.median = sorted[sorted.len() / 2];
+    }
+}
+
+/// The power of two that is nearest by proportion.
+fn nearest(rows: usize) -> usize {
+    let below = rows.max(1).ilog2() as usize;
+    // The square root of two is in the middle; squares need no fractions.
+    let is_above = (rows as f64 / (1_u64 << below) as f64).powi(2) > 2.0;
+    (below + usize::from(is_above)).min(SIZES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(of: impl Fn(f64) -> f64, sizes: usize) -> Curve {
+        let mut curve = Curve::default();
+        (0..sizes).for_each(|size| curve.learn(1 << size, of((1 << size) as f64)));
+        curve
+    }
+
+    #[test]
+    fn batches_grow_as_far_as_they_pay() {
+        let check = |of: fn(f64) -> f64, most, longest, rows, reason: fn(Reason) -> bool| {
+            let knee = curve(of, 8).knee(most, longest);
+            assert_eq!(knee.rows, rows, "{knee:?}");
+            assert!(reason(knee.reason), "{knee:?}");
+        };
+        let is_no_gain = |reason| matches!(reason, Reason::NoGain(..));
+        let is_largest = |reason| matches!(reason, Reason::Largest);
+        // Mostly a cost for each run, a cost for each row alone, and one that grows faster than the rows.
+        check(|rows| 1.0 + rows / 100.0, 1000, None, 128, is_largest);
+        check(|rows| rows, 1000, None, 1, is_no_gain);
+        check(|rows| rows.powf(1.3), 1000, None, 1, is_no_gain);
+        check(|rows| rows.max(8.0), 1000, None, 8, is_no_gain);
+        check(|rows| 1.0 + rows / 100.0, 20, None, 16, is_largest);
+        let is_too_long = |reason| matches!(reason, Reason::TooLong(32, _));
+        check(|rows| 1.0 + rows / 100.0, 1000, Some(1.2), 16, is_too_long);
+        let unknown = Curve::default().knee(8, None);
+        assert_eq!((unknown.rows, unknown.reason), (1, Reason::Unknown));
+    }
+
+    #[test]
+    fn one_bump_does_not_end_the_climb() {
+        let mut bumpy = curve(|rows| 1.0 + rows / 100.0, 6);
+        (0..WINDOW).for_each(|_| bumpy.learn(4, 4.0));
+        assert_eq!(bumpy.knee(1000, None).rows, 32);
+        let mut lasting = curve(|rows| rows, 3);
+        lasting.learn(8, 6.0);
+        assert_eq!(lasting.knee(1000, None).rows, 8, "two and four did not pay");
+    }
+
+    #[test]
+    fn one_slow_run_tells_nothing() {
+        let mut steady = curve(|rows| 1.0 + rows / 100.0, 4);
+        for _ in 0..4 {
+            steady.learn(8, 1.08);
+        }
+        steady.learn(8, 100.0);
+        assert_eq!(steady.seconds(8), Some(1.08));
+        (0..WINDOW).for_each(|_| steady.learn(8, 2.0));
+        assert_eq!(steady.seconds(8), Some(2.0), "what stays so is believed");
+    }
+
+    #[test]
+    fn sizes_between_are_on_a_line() {
+        let mut line = Curve::default();
+        assert_eq!(line.seconds(1), None);
+        line.learn(2, 2.0);
+        assert_eq!((line.seconds(1), line.seconds(8)), (Some(1.0), Some(8.0)));
+        line.learn(8, 5.0);
+        assert_eq!(line.seconds(4), Some(3.0));
+        // Five rows are nearer to four; they took twice what the line says, so four would too.
+        line.learn(5, 7.0);
+        assert_eq!(line.seconds(4), Some(5.0), "and yet it never falls");
+    }
+}

@@ -1,0 +1,201 @@
+//! What lets a request into the queue, what it is told otherwise, and how it gets out again.
+
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+
+use super::job::{Job, Reply};
+use super::runner::size;
+use super::{Request, Shape, Shared};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::scheduling::TimeoutAction;
+use crate::serving::batcher::{Queued as _, Refused, Ticket};
+use crate::serving::knobs::Knobs;
+use crate::serving::queue::NotQueued;
+use crate::telemetry::logging::milliseconds;
+use crate::telemetry::metrics::DropReason;
+use crate::tensor::signature::CheckedInputs;
+
+/// The soonest and the latest that a refused client is told to try again.
+const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
+
+/// What goes for one request at the queue.
+pub struct Gate {
+    level: usize,
+    deadline: Instant,
+    /// Until then it must have begun to run, where that comes before the deadline.
+    pub waits_until: Option<Instant>,
+}
+
+impl Gate {
+    /// By the owner's rules for its level.
+    pub fn new(knobs: &Knobs, request: &Request) -> Gate {
+        let level = knobs.level(request.priority);
+        let policy = knobs.policy(level);
+        let patience = policy
+            .default_timeout
+            .filter(|_| policy.timeout_action == TimeoutAction::Reject);
+        let until = patience.map(|patience| Instant::now() + patience);
+        Gate {
+            level,
+            deadline: request.deadline,
+            waits_until: until.filter(|until| *until < request.deadline),
+        }
+    }
+}
+
+impl Shared {
+    /// What a worker gets.
+    pub(super) fn job(
+        &self,
+        gate: &Gate,
+        inputs: CheckedInputs,
+        shape: &Shape,
+        reply: Reply,
+    ) -> Job {
+        let work = self.runner.costs.expected(&shape.class, size(&inputs));
+        Job {
+            inputs,
+            class: shape.class.clone(),
+            joins: shape.joins,
+            level: gate.level,
+            deadline: gate.deadline,
+            queued_at: Instant::now(),
+            span: Span::current(),
+            reply,
+            load: self.backlog.add(gate.level, work),
+        }
+    }
+
+    /// Queues jobs of one request, all or none.
+    pub(super) fn push(&self, jobs: Vec<Job>, gate: &Gate) -> Result<Queued<'_>> {
+        let rows = jobs.iter().map(|job| job.rows()).sum::<usize>();
+        let own: Duration = jobs.iter().map(|job| job.load.work()).sum();
+        let ahead = self.backlog.before(gate.level).saturating_sub(own);
+        if let Some(target) = self.knobs.latency_target
+            && self.wait(ahead) > target
+        {
+            return Err(self.is_late(ahead, target));
+        }
+        match self.queue.push_all(jobs, Instant::now()) {
+            Ok(tickets) => Ok(Queued {
+                shared: self,
+                tickets,
+                deadline: gate.deadline,
+            }),
+            Err(NotQueued::Closed) => Err(gone()),
+            Err(NotQueued::Refused(Refused::TooLarge, _)) => Err(self.is_too_large(rows, gate)),
+            Err(NotQueued::Refused(Refused::Full, waiting)) => {
+                let queue = self.knobs.queue;
+                let full = match waiting.rows + rows > queue.rows {
+                    true => format!("{} of {} rows are waiting", waiting.rows, queue.rows),
+                    false if waiting.bytes > 0 => {
+                        format!("{} of {} bytes are waiting", waiting.bytes, queue.bytes)
+                    }
+                    false => "too many rows of its priority are waiting".to_owned(),
+                };
+                let message = format!("the model's queue is full: {full}; try again later");
+                Err(self.try_again(message, ahead))
+            }
+        }
+    }
+
+    fn is_late(&self, ahead: Duration, target: Duration) -> Error {
+        let message = format!(
+            "the model is {} ms behind, more than its latency target of {} ms; try again later",
+            milliseconds(self.wait(ahead)),
+            target.as_millis()
+        );
+        self.try_again(message, ahead)
+    }
+
+    fn is_too_large(&self, rows: usize, gate: &Gate) -> Error {
+        let queue = self.knobs.queue;
+        let most_rows = self.knobs.policy(gate.level).max_queue_rows;
+        let most_rows = most_rows.map_or(queue.rows, |most| most.min(queue.rows));
+        Error::too_large(match rows > most_rows {
+            true => format!(
+                "the request has {rows} rows and the model's queue holds at most {most_rows}; send fewer at once"
+            ),
+            false => format!(
+                "the request's inputs have more bytes than the model's queue holds, which is {}; send fewer rows at \
+                 once",
+                queue.bytes
+            ),
+        })
+    }
+
+    fn try_again(&self, message: String, ahead: Duration) -> Error {
+        let (soonest, latest) = RETRY_AFTER_SECONDS;
+        let seconds = self.wait(ahead).as_secs_f64().clamp(soonest, latest);
+        Error::new(ErrorKind::QueueFull, message).with_retry_after(Duration::from_secs_f64(seconds))
+    }
+
+    /// How long the workers need for so much work, by the rate that was measured.
+    fn wait(&self, work: Duration) -> Duration {
+        work / u32::try_from(self.runner.split.workers.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a request has in the queue: taken out of it when this is dropped, so that nothing runs that nobody waits for.
+pub struct Queued<'a> {
+    shared: &'a Shared,
+    tickets: Vec<Ticket>,
+    deadline: Instant,
+}
+
+impl Queued<'_> {
+    /// Takes out what still waits; whether there was anything.
+    pub fn withdraw(&self, reason: DropReason) -> bool {
+        let tickets = self.tickets.iter();
+        let waited = tickets.filter(|ticket| self.shared.queue.withdraw(**ticket).is_some());
+        let count = waited.count() as u64;
+        self.shared.runner.metrics.dropped(reason, count);
+        count > 0
+    }
+
+    /// There is an answer, so nothing waits any more.
+    pub fn end<T>(mut self, answer: Result<T>) -> Result<T> {
+        self.tickets.clear();
+        answer
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if self.tickets.is_empty() {
+            return;
+        }
+        self.withdraw(match Instant::now() >= self.deadline {
+            true => DropReason::Expired,
+            false => DropReason::Abandoned,
+        });
+    }
+}
+
+pub fn gone() -> Error {
+    Error::unavailable("the model is being unloaded; try again")
+        .with_retry_after(Duration::from_secs(1))
+}
+
+pub fn expired() -> Error {
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        "the deadline passed before the model answered",
+    )
+}
+
+/// Nobody will answer: a worker that found the job expired dropped it, and may be quicker than the request's own timer.
+pub fn lost(deadline: Instant) -> Error {
+    match Instant::now() >= deadline {
+        true => expired(),
+        false => gone(),
+    }
+}
+
+pub fn overdue() -> Error {
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        "the request waited longer than the model's queue policy lets it",
+    )
+}

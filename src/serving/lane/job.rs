@@ -1,0 +1,128 @@
+//! A request, or a piece of one, on its way to a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
+
+use super::Completed;
+use crate::error::Result;
+use crate::serving::batcher::Queued;
+use crate::tensor::batch::ShapeClass;
+use crate::tensor::signature::CheckedInputs;
+
+/// What a worker runs.
+pub struct Job {
+    pub inputs: CheckedInputs,
+    pub class: ShapeClass,
+    /// Whether it may share its run.
+    pub joins: bool,
+    pub level: usize,
+    pub deadline: Instant,
+    pub queued_at: Instant,
+    pub span: Span,
+    pub reply: Reply,
+    /// What it counts for in the backlog, until it is dropped.
+    pub load: Load,
+}
+
+impl Queued for Job {
+    type Class = ShapeClass;
+
+    fn rows(&self) -> usize {
+        self.inputs.places()
+    }
+
+    fn bytes(&self) -> usize {
+        self.inputs.bytes()
+    }
+
+    fn class(&self) -> Option<&ShapeClass> {
+        self.joins.then_some(&self.class)
+    }
+
+    fn level(&self) -> usize {
+        self.level
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn is_abandoned(&self) -> bool {
+        match &self.reply {
+            Reply::Whole(answer) => answer.is_closed(),
+            Reply::Piece(_, answers) => answers.is_closed(),
+        }
+    }
+}
+
+/// Where the answer goes.
+pub enum Reply {
+    Whole(oneshot::Sender<Result<Completed>>),
+    /// To the others, under its place among them.
+    Piece(usize, mpsc::Sender<(usize, Result<Completed>)>),
+}
+
+impl Reply {
+    /// Answers; the receiver may have gone, and then nobody needs the answer.
+    pub fn send(self, result: Result<Completed>) {
+        match self {
+            Reply::Whole(answer) => _ = answer.send(result),
+            // There is a place for each piece.
+            Reply::Piece(at, answers) => _ = answers.try_send((at, result)),
+        }
+    }
+}
+
+/// The work that waits or runs, by level of priority, in the time that one worker would take for it.
+#[derive(Debug, Default)]
+pub struct Backlog(Vec<AtomicU64>);
+
+impl Backlog {
+    /// Nothing to do, on so many levels.
+    pub fn new(levels: usize) -> Arc<Backlog> {
+        Arc::new(Backlog((0..levels).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    /// The work that goes before a new request of this level.
+    pub fn before(&self, level: usize) -> Duration {
+        let levels = self.0.iter().take(level + 1);
+        Duration::from_nanos(levels.map(|nanos| nanos.load(Ordering::Relaxed)).sum())
+    }
+
+    /// Counts work until what is returned is dropped.
+    pub fn add(self: &Arc<Self>, level: usize, work: Duration) -> Load {
+        let level = level.min(self.0.len() - 1);
+        let nanos = u64::try_from(work.as_nanos()).unwrap_or(u64::MAX >> 16);
+        self.0[level].fetch_add(nanos, Ordering::Relaxed);
+        Load {
+            backlog: self.clone(),
+            level,
+            nanos,
+        }
+    }
+}
+
+/// One request's part of the backlog.
+#[derive(Debug)]
+pub struct Load {
+    backlog: Arc<Backlog>,
+    level: usize,
+    nanos: u64,
+}
+
+impl Load {
+    /// The time that one worker would take for it.
+    pub fn work(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.backlog.0[self.level].fetch_sub(self.nanos, Ordering::Relaxed);
+    }
+}
