@@ -1,7 +1,9 @@
 //! The command line: one command a file, and the rules that all share for settings, output and exit codes.
 
+mod client;
 pub mod config;
 mod examination;
+pub mod golden;
 pub mod health;
 pub mod inspect;
 pub mod predict;
@@ -40,6 +42,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Run one request against a model, without a server
     Predict(predict::Predict),
+    /// Record the requests that a version must answer as before, and check that it does
+    Golden(golden::Golden),
     /// Ask a running server whether it is ready; exits 0 if so
     Health(health::Health),
     /// Print the effective configuration and where each value comes from
@@ -109,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Serve(settings) => serve::run(settings),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Golden(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Config(settings) => config::run(settings),
         Command::TryLoad(command) => command.run(),

@@ -59,6 +59,23 @@ pub fn scan(path: &Path) -> Result<Snapshot> {
     Ok(snapshot)
 }
 
+/// Reads one model from its folder.
+pub fn read_model(folder: &Path) -> Result<ModelFiles> {
+    let unreadable =
+        |error| Error::not_found(format!("cannot read {}", folder.display())).with_source(error);
+    let place = folder.canonicalize().map_err(unreadable)?;
+    fs::read_dir(&place).map_err(unreadable)?;
+    let items = Entry::Folder(items(&place));
+    let found = match layout::classify(folder, &file_name(&place), &items) {
+        Found::Model(_, versions) => versions.and_then(|versions| complete(folder, versions)),
+        Found::PassedOver(reason) => Err(reason),
+        Found::Nothing => Err(format!(
+            "expected a model's folder, with {MODEL_FILE} or with version folders (1, 2, …) in which it is"
+        )),
+    };
+    found.map_err(|problem| Error::unavailable(format!("{}: {problem}", folder.display())))
+}
+
 fn unreadable_folder(path: &Path) -> String {
     let place = std::env::current_dir()
         .map(|folder| folder.join(path))

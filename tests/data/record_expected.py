@@ -1,6 +1,7 @@
 """Records what ONNX Runtime answers for the first held-out rows of every bundled model.
 
-The Rust tests compare the server to these files offline. Write them anew after training:
+The Rust tests compare the server to these files offline, and the golden requests beside the models are made of them.
+Write them anew after training:
     python tests/data/record_expected.py
 """
 
@@ -14,6 +15,7 @@ import onnxruntime
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "models" / "train"))
 from data import held_out  # noqa: E402
+from write_golden import write_golden  # noqa: E402
 
 ROWS = 24
 
@@ -47,6 +49,7 @@ def record(model, version):
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
     print(f"{path.relative_to(ROOT)}: {len(features[:ROWS])} rows")
+    write_golden(content)
 
 
 if __name__ == "__main__":

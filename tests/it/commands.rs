@@ -7,10 +7,18 @@ use crate::support::process::{Finished, Onnxd};
 #[test]
 fn help_says_what_there_is() {
     let mut text = String::new();
-    for command in ["", "serve", "inspect", "predict", "health", "config"] {
-        let arguments = [command, "--help"]
-            .into_iter()
-            .filter(|argument| !argument.is_empty());
+    for command in [
+        "",
+        "serve",
+        "inspect",
+        "predict",
+        "golden",
+        "golden record",
+        "golden check",
+        "health",
+        "config",
+    ] {
+        let arguments = command.split_whitespace().chain(["--help"]);
         text += &format!("> onnxd {command}\n{}\n", Onnxd::new(arguments).run().ok());
     }
     expect![[r#"
@@ -24,6 +32,7 @@ fn help_says_what_there_is() {
           serve    Load a model repository and serve it
           inspect  Print what a model takes and gives, which engine would serve it, and an example request
           predict  Run one request against a model, without a server
+          golden   Record the requests that a version must answer as before, and check that it does
           health   Ask a running server whether it is ready; exits 0 if so
           config   Print the effective configuration and where each value comes from
           help     Print this message or the help of the given subcommand(s)
@@ -77,6 +86,48 @@ fn help_says_what_there_is() {
               --engine <NAME>  The engine to run it on; auto takes the first that may serve [default: inference.engine, which is auto]
               --json           Print the answer as the server would send it
           -h, --help           Print help
+
+        > onnxd golden
+        Record the requests that a version must answer as before, and check that it does
+
+        Usage: onnxd golden <COMMAND>
+
+        Commands:
+          record  Write golden requests with the answers of an ONNX file, or of a running server
+          check   Replay the golden requests beside a model; exits 0 if every version answers as expected
+          help    Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help  Print help
+
+        > onnxd golden record
+        Write golden requests with the answers of an ONNX file, or of a running server
+
+        Usage: onnxd golden record [OPTIONS] [ONNX_FILE]
+
+        Arguments:
+          [ONNX_FILE]  An ONNX file, to be run on the engine that would serve it first
+
+        Options:
+              --url <URL>                  A running server, such as http://127.0.0.1:8000
+              --model <MODEL>              The server's model
+              --version <VERSION>          The model's version [default: the one that the server means without it]
+              --requests <FILE_OR_FOLDER>  Requests in any JSON style that /predict takes, or golden requests: a file of one or several, or a folder of such files
+              --made-up <N>                Make up so many requests [default: 4, where no requests are given]
+              --out <FOLDER>               Where to write them [default: the folder golden beside a file that is called model.onnx]
+              --force                      Overwrite golden requests of the same names
+          -h, --help                       Print help
+
+        > onnxd golden check
+        Replay the golden requests beside a model; exits 0 if every version answers as expected
+
+        Usage: onnxd golden check <MODEL_FOLDER>
+
+        Arguments:
+          <MODEL_FOLDER>  A model's folder: with model.onnx, or with version folders
+
+        Options:
+          -h, --help  Print help
 
         > onnxd health
         Ask a running server whether it is ready; exits 0 if so

@@ -1,5 +1,7 @@
 //! Golden requests beside a model: what does not answer them as its owner expects never serves.
 
+mod tool;
+
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
