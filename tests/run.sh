@@ -2,6 +2,7 @@
 # Runs the tests, installing what they need: ./tests/run.sh [--long] [PART…]
 #
 #   rust         cargo test, offline once the crates are there; then the release binary
+#   chaos        everything at once under random faults, for a minute; with --long for ten
 #   clients      curl, requests and urllib against the release binary, without ONNX Runtime and
 #                with it; the README's examples
 #   protocols    the clients of Triton, KServe, TensorFlow Serving, SageMaker and Vertex AI, perf_analyzer,
@@ -25,9 +26,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust clients protocols conformance models page manifests rolling image)
+usual=(rust chaos clients protocols conformance models page manifests rolling image)
 long=(retrain exports fuzz benches)
 not_run=77
+chaos_seconds=60
 export CARGO_TARGET_DIR=$PWD/target
 export PATH=$PATH:/usr/sbin:/sbin # where Debian keeps daemons, and not every user looks
 
@@ -35,6 +37,10 @@ rust() {
     cargo fetch --locked
     cargo test --locked --offline
     release_binary
+}
+
+chaos() {
+    ONNXD_CHAOS_SECONDS=$chaos_seconds cargo test --locked --test chaos -- --nocapture
 }
 
 clients() {
@@ -247,7 +253,7 @@ run_part() {
 parts=() chosen=("${usual[@]}")
 for argument in "$@"; do
     if [[ $argument == --long ]]; then
-        chosen=("${usual[@]}" "${long[@]}")
+        chosen=("${usual[@]}" "${long[@]}") chaos_seconds=600
     elif [[ " ${usual[*]} ${long[*]} " == *" $argument "* ]]; then
         parts+=("$argument")
     else

@@ -1,0 +1,98 @@
+//! Everything at once under random faults: every request gets exactly one right answer or one documented error.
+//!
+//! A server in this process serves models whose answers only their own input and their own file can give, while engines
+//! panic, fail and lie, versions come, change and go on disk, some of them bad, and clients burst, leave, hurry and write
+//! nonsense. At the end nothing is in flight, the metrics add up with what the clients saw, and the server ends.
+//!
+//! `ONNXD_CHAOS_SECONDS` says for how long (3 unless it is set), `ONNXD_CHAOS_SEED` repeats a run as far as threads allow.
+
+#[path = "chaos/books.rs"]
+mod books;
+#[path = "chaos/client.rs"]
+mod client;
+#[path = "chaos/disk.rs"]
+mod disk;
+#[path = "chaos/engine.rs"]
+mod engine;
+#[path = "chaos/random.rs"]
+mod random;
+#[path = "chaos/server.rs"]
+mod server;
+#[path = "chaos/support.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use books::Books;
+use client::Client;
+use disk::Disk;
+use random::Random;
+use server::ChaosServer;
+
+/// How long it lasts where nobody says otherwise: long enough to see that all of it works.
+const SECONDS: u64 = 3;
+/// Clients that are at it at the same time.
+const CLIENTS: u64 = 12;
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().expect("a whole number"))
+}
+
+fn seed_of_the_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("the clock is past 1970").as_millis() as u64
+}
+
+#[test]
+fn every_request_gets_one_right_answer_or_one_documented_error() {
+    let seed = variable("ONNXD_CHAOS_SEED").unwrap_or_else(seed_of_the_clock);
+    let seconds = variable("ONNXD_CHAOS_SECONDS").unwrap_or(SECONDS);
+    println!("ONNXD_CHAOS_SEED={seed} ONNXD_CHAOS_SECONDS={seconds}");
+    for mode in ["explicit", "watch"] {
+        let part = Duration::from_secs(seconds) / 2;
+        round(Random::new(seed), mode, part);
+    }
+}
+
+/// Everything at once for so long, on a server of its own.
+fn round(mut random: Random, mode: &'static str, duration: Duration) {
+    let books = Arc::new(Books::default());
+    let Some(server) = ChaosServer::start(&books, random.split(), mode) else {
+        println!("{mode}: this server has no such mode");
+        return;
+    };
+    let is_over = AtomicBool::new(false);
+    let until = Instant::now() + duration;
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            let mut client = Client::new(&server, &books, random.split());
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    client.act();
+                }
+            });
+        }
+        let mut disk = Disk::new(&server, &books, random.split());
+        let is_over_for_disk = &is_over;
+        scope.spawn(move || {
+            while !is_over_for_disk.load(Ordering::Relaxed) {
+                disk.act();
+            }
+        });
+        while Instant::now() < until && books.violations().is_empty() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let told = books.summary();
+    println!("{mode}: {told}");
+    let violations = books.violations();
+    assert!(violations.is_empty(), "{mode}: {violations:#?}");
+    server.check_the_end(&books);
+    books.check_that_all_was_seen(duration);
+}

@@ -1,0 +1,235 @@
+//! What happens to the repository: versions come, change and go, some of them bad.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::books::{Books, Written};
+use super::engine::function;
+use super::random::Random;
+use super::server::ChaosServer;
+use super::support::client::Request;
+
+/// The model that nothing happens to.
+pub const STEADY: &str = "steady";
+/// The models that change.
+pub const CHANGING: [&str; 2] = ["left", "right"];
+/// Their versions.
+pub const VERSIONS: u64 = 4;
+
+/// What a version's files are like.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Good,
+    GoodWithGolden,
+    LoadsSlowly,
+    /// One engine lies, and a golden request tells which.
+    LiesWithGolden,
+    /// One engine lies, and nothing tells which.
+    Lies,
+    WrongGolden,
+    BrokenGolden,
+    LoadFails,
+    LoadPanics,
+    CutShort,
+}
+
+const KINDS: [Kind; 13] = [
+    Kind::Good,
+    Kind::Good,
+    Kind::GoodWithGolden,
+    Kind::GoodWithGolden,
+    Kind::LoadsSlowly,
+    Kind::LiesWithGolden,
+    Kind::LiesWithGolden,
+    Kind::Lies,
+    Kind::WrongGolden,
+    Kind::BrokenGolden,
+    Kind::LoadFails,
+    Kind::LoadPanics,
+    Kind::CutShort,
+];
+
+impl Kind {
+    fn is_good(self) -> bool {
+        match self {
+            Kind::Good | Kind::GoodWithGolden | Kind::LoadsSlowly | Kind::LiesWithGolden => true,
+            Kind::Lies
+            | Kind::WrongGolden
+            | Kind::BrokenGolden
+            | Kind::LoadFails
+            | Kind::LoadPanics
+            | Kind::CutShort => false,
+        }
+    }
+
+    fn file(self, generation: i64) -> String {
+        let mut file = json!({ "generation": generation });
+        match self {
+            Kind::LoadsSlowly => file["load"] = "slow".into(),
+            Kind::LoadFails => file["load"] = "fail".into(),
+            Kind::LoadPanics => file["load"] = "panic".into(),
+            Kind::Lies | Kind::LiesWithGolden => file["lies"] = true.into(),
+            _ => {}
+        }
+        let text = file.to_string();
+        match self {
+            Kind::CutShort => text[..text.len() / 2].to_owned(),
+            _ => text,
+        }
+    }
+
+    fn golden(self, generation: i64) -> Option<String> {
+        let expected = match self {
+            Kind::GoodWithGolden | Kind::LiesWithGolden => function(generation, 7),
+            Kind::WrongGolden => function(generation, 7) + 1,
+            Kind::BrokenGolden => return Some("{\"request\":".to_owned()),
+            _ => return None,
+        };
+        let tensor = |name: &str, element| json!([{ "name": name, "datatype": "INT64", "shape": [1], "data": [element] }]);
+        let golden = json!({
+            "request": { "inputs": tensor("x", 7) },
+            "response": { "outputs": tensor("y", expected) },
+        });
+        Some(golden.to_string())
+    }
+}
+
+/// Puts the steady model into a repository.
+pub fn put_steady(repository: &Path, books: &Books) {
+    put(repository, books, (STEADY, 1), Kind::GoodWithGolden);
+}
+
+/// A request to it that nothing is wrong with.
+pub fn steady_request() -> Request {
+    // Too small to meet a fault.
+    Request::post(
+        &format!("/predict/{STEADY}"),
+        json!({ "instances": [1] }).to_string(),
+    )
+}
+
+/// Puts a version's files in place, whole: beside it first, then by its name.
+fn put(repository: &Path, books: &Books, (model, version): (&str, u64), kind: Kind) {
+    let generation = books.enter(Written {
+        model: model.to_owned(),
+        version,
+        is_good: kind.is_good(),
+    });
+    let model = repository.join(model);
+    let (unfinished, gone) = (model.join(".unfinished"), model.join(".gone"));
+    let place = model.join(version.to_string());
+    for folder in [&unfinished, &gone] {
+        let _ = fs::remove_dir_all(folder);
+    }
+    fs::create_dir_all(&unfinished).expect("a temporary folder");
+    fs::write(unfinished.join("model.onnx"), kind.file(generation)).expect("a temporary file");
+    if let Some(golden) = kind.golden(generation) {
+        fs::create_dir(unfinished.join("golden")).expect("a temporary folder");
+        fs::write(unfinished.join("golden/a.json"), golden).expect("a temporary file");
+    }
+    // What was there before, if anything.
+    let _ = fs::rename(&place, &gone);
+    fs::rename(&unfinished, &place).expect("nothing is in its place");
+    let _ = fs::remove_dir_all(&gone);
+}
+
+/// Whoever changes the repository.
+pub struct Disk<'a> {
+    server: &'a ChaosServer,
+    books: &'a Books,
+    random: Random,
+}
+
+impl<'a> Disk<'a> {
+    pub fn new(server: &'a ChaosServer, books: &'a Books, random: Random) -> Disk<'a> {
+        Disk {
+            server,
+            books,
+            random,
+        }
+    }
+
+    /// One change, and where the server does not watch, an order that tells it.
+    pub fn act(&mut self) {
+        let repository = self.server.repository();
+        let model = self.random.pick(&CHANGING);
+        let version = 1 + self.random.below(VERSIONS);
+        match self.random.below(10) {
+            0..6 => {
+                let kind = self.random.pick(&KINDS);
+                put(repository, self.books, (model, version), kind);
+            }
+            6 => drop(fs::remove_dir_all(
+                repository.join(model).join(version.to_string()),
+            )),
+            7 => drop(fs::remove_dir_all(repository.join(model))),
+            8 => self.put_manifest(model, "versions = \"all\""),
+            _ => self.put_manifest(model, "versions = { latest = 2 }"),
+        }
+        if !self.server.is_watching {
+            let verb = if self.random.one_in(8) {
+                "unload"
+            } else {
+                "load"
+            };
+            self.order(verb, model);
+        }
+        thread::sleep(Duration::from_millis(10 + self.random.below(60)));
+    }
+
+    fn put_manifest(&self, model: &str, text: &str) {
+        let folder = self.server.repository().join(model);
+        if folder.is_dir() {
+            fs::write(folder.join("model.toml"), text).expect("a temporary file");
+        }
+    }
+
+    /// What was loaded is what is on disk, which nobody else changes.
+    fn check_that_it_took_effect(&self, model: &str) {
+        let request = json!({ "inputs": { "x": [1] } }).to_string();
+        let answer = self
+            .server
+            .ask(&Request::post(&format!("/predict/{model}"), request));
+        if answer.status == 429 {
+            return;
+        }
+        let told = answer.json();
+        let version = told["model_version"].as_str().unwrap_or("none");
+        let file = self.server.repository().join(model).join(version);
+        let file = fs::read_to_string(file.join("model.onnx")).unwrap_or_default();
+        let file: Value = serde_json::from_str(&file).unwrap_or_default();
+        let generation = &told["outputs"]["generation"][0];
+        if answer.status != 200 || file["generation"] != *generation {
+            let text = answer.text();
+            self.books.violation(format!(
+                "{model} was loaded as {file} and answers {}: {text}",
+                answer.status
+            ));
+        }
+    }
+
+    fn order(&self, verb: &str, model: &str) {
+        let path = format!("/v2/repository/models/{model}/{verb}");
+        let answer = self.server.ask(&Request::post(&path, "{}"));
+        let is_documented = match answer.status {
+            200 if verb == "load" => {
+                self.check_that_it_took_effect(model);
+                answer.json() == Value::Object(Default::default())
+            }
+            200 => answer.json() == Value::Object(Default::default()),
+            404 | 501 | 503 => !answer.error().is_empty(),
+            _ => false,
+        };
+        if !is_documented {
+            let text = answer.text();
+            self.books.violation(format!(
+                "{path} was answered with {}: {text}",
+                answer.status
+            ));
+        }
+    }
+}

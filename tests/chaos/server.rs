@@ -1,0 +1,226 @@
+//! The server under test, in this process, and what must hold of it at the end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use onnxd::config::Config;
+use onnxd::config::load::Sources;
+use onnxd::engine::{Engine, Engines};
+use onnxd::error::Result;
+use onnxd::server::Server;
+use onnxd::serving::choosing::Intervals;
+use onnxd::shutdown::Stop;
+use onnxd::telemetry::metrics::Metrics;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::books::{Books, Seen};
+use super::disk::{self, STEADY};
+use super::engine::Affine;
+use super::random::Random;
+use super::support::client::{Answer, Connection, Request};
+use super::support::{PATIENCE, eventually};
+
+/// Rows that may wait for a model: few, so that bursts are refused.
+pub const QUEUE_ROWS: usize = 48;
+/// The most bytes of a body.
+pub const BODY_BYTES: usize = 64 << 10;
+
+pub struct ChaosServer {
+    pub address: SocketAddr,
+    /// Whether changes are noticed, or have to be told.
+    pub is_watching: bool,
+    folder: TempDir,
+    stop: oneshot::Sender<Stop>,
+    ended: Mutex<mpsc::Receiver<Result<()>>>,
+    runtime: Runtime,
+}
+
+impl ChaosServer {
+    /// A server with one steady model; nothing where there is no such mode.
+    pub fn start(books: &Books, mut random: Random, mode: &'static str) -> Option<ChaosServer> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        disk::put_steady(folder.path(), books);
+        let settings = [
+            ("server.address", "127.0.0.1".to_owned()),
+            ("server.port", "0".to_owned()),
+            ("server.grpc_port", "off".to_owned()),
+            ("server.drain_delay_ms", "0".to_owned()),
+            ("server.request_timeout_ms", "20000".to_owned()),
+            ("limits.body_bytes", BODY_BYTES.to_string()),
+            ("inference.threads", "2".to_owned()),
+            ("inference.queue_rows", QUEUE_ROWS.to_string()),
+            ("repository.mode", mode.to_owned()),
+            (
+                "repository.path",
+                folder.path().to_string_lossy().into_owned(),
+            ),
+        ];
+        let config = Config::load(&Sources {
+            flags: settings.to_vec(),
+            ..Sources::default()
+        });
+        let config = match config {
+            Ok(config) => config,
+            Err(problems)
+                if problems
+                    .iter()
+                    .all(|problem| problem.contains("repository.mode")) =>
+            {
+                return None;
+            }
+            Err(problems) => panic!("the test's settings are not valid: {problems:?}"),
+        };
+        let engine = |name, is_liar, random| {
+            Arc::new(Affine {
+                name,
+                is_liar,
+                faults: Arc::new(Mutex::new(random)),
+            }) as Arc<dyn Engine>
+        };
+        let engines = Engines::of([
+            engine("tract", false, random.split()),
+            engine("rten", true, random.split()),
+        ]);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let server = runtime
+            .block_on(Server::build_with(config, engines, Metrics::new()))
+            .expect("loopback has a free port")
+            .with_intervals(Intervals {
+                pause: Duration::from_millis(20),
+                measured_again: Duration::from_millis(200),
+            });
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let (done, ended) = mpsc::channel();
+        runtime.spawn(async move {
+            let result = server
+                .run_until(async { stopped.await.unwrap_or(Stop::Interrupt) })
+                .await;
+            let _ = done.send(result);
+        });
+        let server = ChaosServer {
+            address,
+            is_watching: mode == "watch",
+            folder,
+            stop,
+            ended: Mutex::new(ended),
+            runtime,
+        };
+        eventually("the server is ready", || {
+            server.ask(&Request::get("/health/ready")).status == 200
+        });
+        Some(server)
+    }
+
+    pub fn repository(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Asks on a connection of its own.
+    pub fn ask(&self, request: &Request) -> Answer {
+        let mut connection = Connection::open(self.address).expect("the server accepts");
+        connection.send(request);
+        connection.answer()
+    }
+
+    /// The values of all series of this metric, by their labels.
+    fn metric(&self, name: &str) -> BTreeMap<String, f64> {
+        let page = self.ask(&Request::get("/metrics"));
+        let series = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let is_whole_name = labels.is_empty() || labels.starts_with('{');
+            let value = value.parse().ok()?;
+            is_whole_name.then(|| (labels.to_owned(), value))
+        };
+        page.text().lines().filter_map(series).collect()
+    }
+
+    /// Nothing is left behind, everything was counted, and the server ends.
+    pub fn check_the_end(self, books: &Books) {
+        eventually("nothing is in flight", || {
+            // The request that asks is.
+            self.metric("onnxd_http_requests_in_flight")
+                .values()
+                .sum::<f64>()
+                <= 1.0
+        });
+        eventually("no row waits", || {
+            self.metric("onnxd_queue_rows").values().sum::<f64>() == 0.0
+        });
+        self.check_counts(books);
+        let answer = self.ask(&disk::steady_request());
+        assert_eq!(
+            answer.status, 200,
+            "the queue has all its places: {answer:?}"
+        );
+        self.stop.send(Stop::Terminate).expect("the server runs");
+        let ended = self
+            .ended
+            .into_inner()
+            .expect("nobody panics while holding it");
+        let result = ended.recv_timeout(PATIENCE);
+        result
+            .expect("the server ends in time")
+            .expect("it ends well");
+        self.runtime.shutdown_timeout(PATIENCE);
+    }
+
+    /// What clients saw is what the server counted, but for requests of which they cannot know.
+    fn check_counts(&self, books: &Books) {
+        let counted = self.metric("onnxd_inference_requests_total");
+        let count = |model: &str, outcome: &str| -> u64 {
+            let is_one = |labels: &&String| {
+                labels.contains(&format!("model=\"{model}\""))
+                    && labels.contains(&format!("outcome=\"{outcome}\""))
+            };
+            let values = counted.iter().filter(|(labels, _)| is_one(labels));
+            values.map(|(_, value)| *value as u64).sum()
+        };
+        for (model, Seen { answers, unsure }) in books.seen() {
+            let seen = |statuses: &[u16]| -> u64 {
+                statuses
+                    .iter()
+                    .filter_map(|status| answers.get(status))
+                    .sum()
+            };
+            let mut total = (0, 0);
+            for (outcome, statuses) in [
+                ("ok", &[200][..]),
+                ("invalid", &[400, 413]),
+                ("rejected", &[429]),
+                ("expired", &[504]),
+                ("canceled", &[]),
+                ("failed", &[500]),
+            ] {
+                let (seen, counted) = (seen(statuses), count(&model, outcome));
+                assert!(
+                    (seen..=seen + unsure).contains(&counted),
+                    "{model}: clients saw {seen} {outcome} and were unsure of {unsure}, the server counted {counted}"
+                );
+                total = (total.0 + seen, total.1 + counted);
+            }
+            assert!(
+                (total.0..=total.0 + unsure).contains(&total.1),
+                "{model}: clients saw {} and were unsure of {unsure}, the server counted {}",
+                total.0,
+                total.1
+            );
+            if model == STEADY {
+                assert!(
+                    answers.get(&200).is_some_and(|count| *count > 0),
+                    "nothing was answered"
+                );
+            }
+        }
+    }
+}
