@@ -16,7 +16,9 @@ use super::support::client::Request;
 /// The model that nothing happens to.
 pub const STEADY: &str = "steady";
 /// The models that change.
-pub const CHANGING: [&str; 2] = ["left", "right"];
+pub const CHANGING: [&str; 2] = ["left", SHORT];
+/// The one whose runs are short.
+const SHORT: &str = "short";
 /// Their versions.
 pub const VERSIONS: u64 = 4;
 
@@ -66,8 +68,10 @@ impl Kind {
         }
     }
 
-    fn file(self, generation: i64) -> String {
-        let mut file = json!({ "generation": generation });
+    fn file(self, model: &str, generation: i64) -> String {
+        // Runs of one model are shared, those of the other end before anybody could join them.
+        let takes_us = if model == SHORT { 0 } else { 1000 };
+        let mut file = json!({ "generation": generation, "takes_us": takes_us });
         match self {
             Kind::LoadsSlowly => file["load"] = "slow".into(),
             Kind::LoadFails => file["load"] = "fail".into(),
@@ -113,20 +117,21 @@ pub fn steady_request() -> Request {
 }
 
 /// Puts a version's files in place, whole: beside it first, then by its name.
-fn put(repository: &Path, books: &Books, (model, version): (&str, u64), kind: Kind) {
+fn put(repository: &Path, books: &Books, (name, version): (&str, u64), kind: Kind) {
     let generation = books.enter(Written {
-        model: model.to_owned(),
+        model: name.to_owned(),
         version,
         is_good: kind.is_good(),
     });
-    let model = repository.join(model);
+    let model = repository.join(name);
     let (unfinished, gone) = (model.join(".unfinished"), model.join(".gone"));
     let place = model.join(version.to_string());
     for folder in [&unfinished, &gone] {
         let _ = fs::remove_dir_all(folder);
     }
     fs::create_dir_all(&unfinished).expect("a temporary folder");
-    fs::write(unfinished.join("model.onnx"), kind.file(generation)).expect("a temporary file");
+    fs::write(unfinished.join("model.onnx"), kind.file(name, generation))
+        .expect("a temporary file");
     if let Some(golden) = kind.golden(generation) {
         fs::create_dir(unfinished.join("golden")).expect("a temporary folder");
         fs::write(unfinished.join("golden/a.json"), golden).expect("a temporary file");

@@ -1,7 +1,7 @@
 //! Engines whose models answer what only they can: `y = a·x + b`, with an `a` and a `b` of each file's own.
 //!
 //! A file is JSON, `{"generation": 7, "load": "fail", "lies": true}`; `generation` makes its function and comes back as an
-//! output, one element a row.
+//! output, one element a row. A run takes `takes_us`, however many rows it has, so that it pays to share runs.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -70,6 +70,7 @@ impl Engine for Affine {
                 .as_i64()
                 .expect("the file has a generation"),
             lie: i64::from(lies),
+            takes: Duration::from_micros(file["takes_us"].as_u64().unwrap_or(0)),
             faults: self.faults.clone(),
         }))
     }
@@ -81,6 +82,7 @@ struct AffineModel {
     generation: i64,
     /// What it adds to every answer.
     lie: i64,
+    takes: Duration,
     faults: Arc<Mutex<Random>>,
 }
 
@@ -105,6 +107,9 @@ impl Session for AffineModel {
     fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
         let x = &inputs.tensors()[0];
         let rows = x.elements::<i64>();
+        if !self.takes.is_zero() {
+            thread::sleep(self.takes);
+        }
         if rows.iter().any(|x| *x >= LEAST_SENT) {
             self.meet_a_fault()?;
         }

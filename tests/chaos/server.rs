@@ -175,6 +175,18 @@ impl ChaosServer {
         self.runtime.shutdown_timeout(PATIENCE);
     }
 
+    /// Else nothing was seen of what happens to those who share one.
+    fn check_that_runs_were_shared(&self, requests: u64) {
+        let runs = self.metric("onnxd_inference_batches_total");
+        let of_steady = runs.iter().filter(|(labels, _)| labels.contains(STEADY));
+        let runs: f64 = of_steady.map(|(_, runs)| runs).sum();
+        println!("{STEADY}: {requests} requests, {runs} runs");
+        assert!(
+            requests < 1000 || runs < 0.8 * requests as f64,
+            "hardly any run was shared"
+        );
+    }
+
     /// What clients saw is what the server counted, but for requests of which they cannot know.
     fn check_counts(&self, books: &Books) {
         let counted = self.metric("onnxd_inference_requests_total");
@@ -216,6 +228,7 @@ impl ChaosServer {
                 total.1
             );
             if model == STEADY {
+                self.check_that_runs_were_shared(total.1);
                 assert!(
                     answers.get(&200).is_some_and(|count| *count > 0),
                     "nothing was answered"
