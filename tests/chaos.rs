@@ -94,5 +94,6 @@ fn round(mut random: Random, mode: &'static str, duration: Duration) {
     let violations = books.violations();
     assert!(violations.is_empty(), "{mode}: {violations:#?}");
     server.check_the_end(&books);
+    books.check_that_the_sound_are_spared();
     books.check_that_all_was_seen(duration);
 }

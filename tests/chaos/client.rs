@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::books::Books;
-use super::disk::{CHANGING, STEADY, VERSIONS};
+use super::disk::{CHANGING, COUNTED, STEADY, VERSIONS};
 use super::engine::{LEAST_SENT, function, is_poison};
 use super::random::Random;
 use super::server::{BODY_BYTES, ChaosServer, QUEUE_ROWS};
@@ -63,7 +63,8 @@ impl<'a> Client<'a> {
     }
 
     fn ask(&mut self) {
-        let sent = self.make();
+        let model = self.model();
+        let sent = self.make(model);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.open(),
@@ -83,7 +84,8 @@ impl<'a> Client<'a> {
     fn burst(&mut self) {
         let mut asked = Vec::new();
         for _ in 0..BURST {
-            let sent = self.make();
+            let model = self.model();
+            let sent = self.make(model);
             let mut connection = self.open();
             connection.send(&sent.request);
             asked.push((sent, connection));
@@ -96,7 +98,11 @@ impl<'a> Client<'a> {
 
     /// Goes away before the answer.
     fn leave(&mut self) {
-        let sent = self.make();
+        let model = match self.model() {
+            COUNTED => STEADY,
+            model => model,
+        };
+        let sent = self.make(model);
         let mut connection = self.open();
         connection.send(&sent.request);
         if self.random.one_in(2) {
@@ -105,13 +111,17 @@ impl<'a> Client<'a> {
         self.books.unsure(sent.model);
     }
 
-    fn make(&mut self) -> Sent {
-        let model = match self.random.one_in(2) {
-            true => STEADY,
-            false => self.random.pick(&CHANGING),
-        };
+    fn model(&mut self) -> &'static str {
+        match self.random.below(4) {
+            0 => STEADY,
+            1 => COUNTED,
+            _ => self.random.pick(&CHANGING),
+        }
+    }
+
+    fn make(&mut self, model: &'static str) -> Sent {
         let version = match (model, self.random.one_in(3)) {
-            (STEADY, true) => Some(1),
+            (STEADY | COUNTED, true) => Some(1),
             (_, true) => Some(1 + self.random.below(VERSIONS)),
             (_, false) => None,
         };
@@ -119,7 +129,8 @@ impl<'a> Client<'a> {
             0 => Kind::Poisoned,
             1 | 2 => Kind::Hurried,
             3 => Kind::TooManyRows,
-            4 => Kind::TooLarge,
+            // Nobody knows for which model it was refused.
+            4 if model != COUNTED => Kind::TooLarge,
             5 => Kind::Malformed,
             _ => Kind::Sound,
         };
@@ -204,6 +215,9 @@ impl<'a> Client<'a> {
             }
             (_, status) => self.books.saw(model, status),
         }
+        if *kind == Kind::Sound {
+            self.books.saw_of_sound(answer.status);
+        }
         let wrong = match answer.status {
             200 => wrong_answer(sent, &answer.json(), self.books),
             _ => wrong_error(sent, answer),
@@ -265,7 +279,7 @@ fn wrong_answer(sent: &Sent, answer: &Value, books: &Books) -> Option<String> {
 fn wrong_error(sent: &Sent, answer: &Answer) -> Option<String> {
     let Sent { model, kind, .. } = sent;
     let message = answer.error();
-    let may_be_missing = *model != STEADY;
+    let may_be_missing = CHANGING.contains(model);
     let is_documented = match answer.status {
         400 => *kind == Kind::Malformed,
         404 => {

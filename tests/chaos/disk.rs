@@ -15,6 +15,8 @@ use super::support::client::Request;
 
 /// The model that nothing happens to.
 pub const STEADY: &str = "steady";
+/// Another one, whose clients stay until they have an answer, so that all of them can be counted.
+pub const COUNTED: &str = "counted";
 /// The models that change.
 pub const CHANGING: [&str; 2] = ["left", SHORT];
 /// The one whose runs are short.
@@ -102,9 +104,11 @@ impl Kind {
     }
 }
 
-/// Puts the steady model into a repository.
+/// Puts the models into a repository that nothing happens to.
 pub fn put_steady(repository: &Path, books: &Books) {
-    put(repository, books, (STEADY, 1), Kind::GoodWithGolden);
+    for model in [STEADY, COUNTED] {
+        put(repository, books, (model, 1), Kind::GoodWithGolden);
+    }
 }
 
 /// A request to it that nothing is wrong with.
