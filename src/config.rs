@@ -5,6 +5,7 @@
 
 pub mod keys;
 pub mod load;
+pub mod remote_url;
 pub mod units;
 pub mod validate;
 
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::Targets;
+
+use self::remote_url::RemoteUrl;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -82,9 +85,22 @@ pub struct Limits {
 /// Where the models are and when they count as complete.
 #[derive(Debug, Clone)]
 pub struct RepositoryConfig {
+    /// A folder or a file of this machine; empty where the models are elsewhere.
     pub path: PathBuf,
+    /// Where the models are, if not on this machine.
+    pub remote: Option<RemoteConfig>,
     pub mode: RepositoryMode,
     pub require_all: bool,
+}
+
+/// A repository that is mirrored into a folder of this machine.
+#[derive(Debug, Clone)]
+pub struct RemoteConfig {
+    pub url: RemoteUrl,
+    /// The folder for the mirror; `None` is where the system has its caches.
+    pub cache_path: Option<PathBuf>,
+    /// What the mirror may take; `None` is what the disk has.
+    pub cache_bytes: Option<u64>,
 }
 
 /// What changes the models that are served, once those that were found at start are loaded.

@@ -6,6 +6,7 @@
 pub mod layout;
 pub mod manifest;
 pub mod policy;
+pub mod remote;
 pub mod scheduling;
 pub mod store;
 

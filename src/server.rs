@@ -73,6 +73,12 @@ impl Server {
             metrics: shown,
             log: _,
         } = config;
+        if let Some(remote) = &repository.remote {
+            let url = &remote.url;
+            return Err(Error::unimplemented(format!(
+                "{url}: models are read from folders alone as yet"
+            )));
+        }
         let listeners = Listeners::bind(&server).await?;
         let registry = Arc::new(Registry::default());
         if shown.triton_aliases {

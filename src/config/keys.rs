@@ -145,9 +145,19 @@ pub const KEYS: &[Key] = &[
         ..key(
             "repository.path",
             "models",
-            "model repository: a folder of models, or one `.onnx` file",
+            "model repository: a folder of models, one `.onnx` file, or a URL of either: `s3://`, `gs://`, `az://`, `http(s)://`",
         )
     },
+    key(
+        "repository.cache_path",
+        "auto",
+        "folder that a repository with a URL is mirrored into; `auto` is `onnxd` in the system's folder for caches, else for temporary files",
+    ),
+    key(
+        "repository.cache_bytes",
+        "auto",
+        "what the mirror may take, old and new files together: bytes, or a number with KiB, MiB or GiB; `auto` is what the disk has free",
+    ),
     key(
         "repository.mode",
         "static",

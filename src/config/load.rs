@@ -46,6 +46,18 @@ impl Sources {
     }
 }
 
+/// Where this process may keep what it can fetch again, the best place first.
+pub fn cache_folders() -> Vec<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = folder("HOME").map(|home| home.join(".cache"));
+    let places = [folder("XDG_CACHE_HOME"), home, Some(std::env::temp_dir())];
+    let places = places
+        .into_iter()
+        .flatten()
+        .filter(|place| place.is_absolute());
+    places.map(|place| place.join("onnxd")).collect()
+}
+
 /// One merged value, as text, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {

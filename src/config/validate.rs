@@ -158,10 +158,23 @@ impl Checker<'_> {
     }
 
     fn repository(&mut self) -> Option<RepositoryConfig> {
-        let path = self.read(
-            "repository.path",
-            "a folder or an .onnx file on this machine",
-            |text| (!text.is_empty() && !text.contains("://")).then(|| PathBuf::from(text)),
+        let path = self.path_or_url();
+        let cache_path = self.read(
+            "repository.cache_path",
+            "auto, or a folder",
+            |text| match text {
+                "" => None,
+                "auto" => Some(None),
+                path => Some(Some(PathBuf::from(path))),
+            },
+        );
+        let cache_bytes = self.read(
+            "repository.cache_bytes",
+            "auto, or bytes such as 1073741824 or 4GiB, at least 1",
+            |text| match text {
+                "auto" => Some(None),
+                text => parse_bytes(text).filter(|&bytes| bytes > 0).map(Some),
+            },
         );
         let mode = self.read("repository.mode", "static or explicit", |text| match text {
             "static" => Some(RepositoryMode::Static),
@@ -171,11 +184,38 @@ impl Checker<'_> {
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });
+        let (path, url) = path?;
+        let (cache_path, cache_bytes) = (cache_path?, cache_bytes?);
+        let remote = url.map(|url| RemoteConfig {
+            url,
+            cache_path,
+            cache_bytes: cache_bytes.map(|bytes| bytes as u64),
+        });
         Some(RepositoryConfig {
-            path: path?,
+            path,
+            remote,
             mode: mode?,
             require_all: require_all?,
         })
+    }
+
+    /// A path, or an address and no path. What is wrong with an address is told without it, since it may hold a secret.
+    fn path_or_url(&mut self) -> Option<(PathBuf, Option<RemoteUrl>)> {
+        let setting = &self.settings["repository.path"];
+        if !RemoteUrl::is_url(&setting.text) {
+            let expected = "a folder, an .onnx file or a URL";
+            let read = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+            return Some((self.read("repository.path", expected, read)?, None));
+        }
+        match RemoteUrl::parse(&setting.text) {
+            Ok(url) => Some((PathBuf::new(), Some(url))),
+            Err(problem) => {
+                let origin = &setting.origin;
+                self.problems
+                    .push(format!("repository.path: {problem} ({origin})"));
+                None
+            }
+        }
     }
 
     fn models(&mut self) -> Option<ModelsConfig> {
@@ -466,14 +506,14 @@ mod tests {
         assert_eq!(config.repository.path, PathBuf::from("models"));
         let problems = load(&[
             ("AIP_PREDICT_ROUTE", "/{model}"),
-            ("AIP_STORAGE_URI", "gs://bucket/model"),
+            ("AIP_STORAGE_URI", "gs://bucket/model?key=hunter2"),
         ])
         .expect_err("neither is possible");
         assert_eq!(
             problems,
             [
                 "server.predict_route: expected a path such as /health, of letters, digits and -._~:@/, got '/{model}' (environment variable AIP_PREDICT_ROUTE)",
-                "repository.path: expected a folder or an .onnx file on this machine, got 'gs://bucket/model' (environment variable AIP_STORAGE_URI)",
+                "repository.path: a query such as a signature in the URL is refused: credentials come from the environment (environment variable AIP_STORAGE_URI)",
             ]
         );
     }

@@ -5,6 +5,7 @@
 
 mod build;
 mod counted;
+mod repository;
 mod triton;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use self::counted::PlanCacheSeries;
 pub use self::counted::{
     DropReason, GrpcRequest, HttpRequest, InferenceRequest, ModelMetrics, Outcome, PlanCacheMetrics,
 };
+pub use self::repository::{RepositoryMetrics, SyncOutcome};
 pub use self::triton::TritonCounts;
 use self::triton::TritonSeries;
 use super::cgroup::Cgroup;
@@ -401,6 +403,34 @@ impl Metrics {
     /// The counts of the plans that engines keep for concrete shapes.
     pub fn plan_cache(&self) -> PlanCacheMetrics {
         PlanCacheMetrics(Some(self.inner.plan_cache.clone()))
+    }
+
+    /// The metrics of a repository that is mirrored; they are there from now on.
+    pub fn remote_repository(&self) -> RepositoryMetrics {
+        let new = Builder {
+            registry: &self.inner.registry,
+        };
+        let metrics = RepositoryMetrics {
+            up: new.int_gauge(
+                "onnxd_repository_up",
+                "1 if the last look at the remote repository read all of its listing, else 0.",
+            ),
+            syncs: new.counters(
+                "onnxd_repository_syncs_total",
+                "Looks at the remote repository by how they ended.",
+                &["outcome"],
+            ),
+            last_success: new.gauge(
+                "onnxd_repository_last_success_timestamp_seconds",
+                "When everything in the remote repository was last mirrored; 0 for never.",
+            ),
+            fetched_bytes: new.int_counter(
+                "onnxd_repository_fetched_bytes_total",
+                "Bytes of files that were fetched and found right.",
+            ),
+        };
+        metrics.show_outcomes();
+        metrics
     }
 
     /// Counts a load that was given up.

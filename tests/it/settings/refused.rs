@@ -10,7 +10,7 @@ const ADDRESS: &str = "an IP address such as 0.0.0.0";
 const PORT: &str = "a port from 0 to 65535";
 const BYTES: &str = "bytes such as 1048576 or 64MiB, at least 1";
 const ORIGINS: &str = "origins such as https://example.com, or *";
-const PATH: &str = "a folder or an .onnx file on this machine";
+const CACHE_BYTES: &str = "auto, or bytes such as 1073741824 or 4GiB, at least 1";
 const VERSION: &str = "a version such as 2 or v2";
 const THREADS: &str = "auto, or a number from 1 to 1024";
 const LEVEL: &str =
@@ -55,7 +55,7 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
         &["1", "101"],
         "a whole number from 2 to 100",
     ),
-    ("repository.path", &["s3://bucket/models"], PATH),
+    ("repository.cache_bytes", &["0", "4GB", "half"], CACHE_BYTES),
     ("repository.require_all", &["yes", "1"], "true or false"),
     ("models.version", &["latest", "0", "-1", "2.0"], VERSION),
     ("inference.threads", &["0", "1025", "all"], THREADS),
@@ -92,6 +92,33 @@ fn a_bad_value_in_the_environment_names_its_variable() {
             [format!("{problem} (environment variable {variable})")]
         );
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_url_is_told_without_the_url() {
+    let check = |url: &str, problem: &str| {
+        let variable = "ONNXD_REPOSITORY__PATH";
+        let problems = from_environment(&[(variable, url)]).expect_err(url);
+        assert_eq!(
+            problems,
+            [format!(
+                "repository.path: {problem} (environment variable {variable})"
+            )]
+        );
+    };
+    check(
+        "https://ann:hunter2@host/models",
+        "a user or a password in the URL is refused: credentials come from the environment",
+    );
+    check(
+        "az://models?sv=1&sig=hunter2",
+        "a query such as a signature in the URL is refused: credentials come from the environment",
+    );
+    check(
+        "ftp://host/models",
+        "expected one of s3://, s3a://, gs://, az://, azure://, adl://, abfs://, abfss://, http://, https://, got ftp://",
+    );
+    check("s3:///models", "the bucket or the host is missing");
 }
 
 #[test]

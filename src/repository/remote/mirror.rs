@@ -1,0 +1,375 @@
+//! Keeps a folder of this machine as a store has it.
+//!
+//! A look lists the store, fetches what is new, lists it again to see that nothing moved meanwhile, and only then
+//! changes the folder. Whatever goes wrong leaves the folder as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use tokio::runtime::{Builder, Runtime};
+
+use super::backoff::Backoff;
+use super::cache::{Bytes, Cache};
+use super::download::download;
+use super::failure::Failure;
+use super::index::{self, Entry, Files, Identity, Plan};
+use super::names::FileName;
+use super::status::Status;
+use super::store::{Listing, Store};
+use super::transport::Transport;
+use super::units::Unit;
+use crate::config::RemoteConfig;
+use crate::config::remote_url::RemoteUrl;
+use crate::error::{Error, Result};
+use crate::telemetry::metrics::{RepositoryMetrics, SyncOutcome};
+
+/// So many objects are read side by side.
+const DOWNLOADS: usize = 4;
+/// After so many failed downloads the rest of a look is not tried.
+const MOST_FAILURES: usize = 8;
+/// A repository that changes all the while is published as far as it held still in so many listings.
+const MOST_ROUNDS: usize = 3;
+
+/// A store's mirror. It blocks while it looks, so it belongs on a thread of its own.
+pub struct Mirror {
+    url: RemoteUrl,
+    transport: Transport,
+    /// Opened at a look, since credentials may come later than the server.
+    store: Option<Store>,
+    cache: Cache,
+    most_bytes: Option<u64>,
+    published: Files,
+    /// What was read whole and is not published yet.
+    fetched: Files,
+    /// What the last listing did not name.
+    missing: BTreeSet<FileName>,
+    has_looked: bool,
+    passed_over: Vec<String>,
+    backoff: Backoff,
+    status: Status,
+    metrics: RepositoryMetrics,
+    runtime: Runtime,
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Whether the folder has changed.
+    pub has_changed: bool,
+    /// Models of which something could not be mirrored, with the reason.
+    pub problems: BTreeMap<String, String>,
+}
+
+impl Mirror {
+    /// Takes the cache and brings back what it holds, as far as that is still as it was.
+    pub fn open(
+        config: &RemoteConfig,
+        places: &[PathBuf],
+        metrics: RepositoryMetrics,
+    ) -> Result<Mirror> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::internal("no runtime for the mirror").with_source(error))?;
+        let mut mirror = Mirror {
+            url: config.url.clone(),
+            transport: Transport::default(),
+            store: None,
+            cache: Cache::open(places, &config.url)?,
+            most_bytes: config.cache_bytes,
+            published: Files::new(),
+            fetched: Files::new(),
+            missing: BTreeSet::new(),
+            has_looked: false,
+            passed_over: Vec::new(),
+            backoff: Backoff::default(),
+            status: Status::new(&config.url),
+            metrics,
+            runtime,
+        };
+        mirror.bring_back()?;
+        Ok(mirror)
+    }
+
+    /// The same over a store that is there already.
+    #[cfg(test)]
+    pub fn with_store(self, store: Store) -> Mirror {
+        Mirror {
+            store: Some(store),
+            ..self
+        }
+    }
+
+    /// The folder that the repository is mirrored to; it is there once something is.
+    pub fn folder(&self) -> PathBuf {
+        self.cache.models()
+    }
+
+    /// How the store is, for others to look at.
+    pub fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// How long to wait before the next look, where looks are `interval` apart.
+    pub fn delay(&self, interval: Duration) -> Duration {
+        let random = RandomState::new().build_hasher().finish();
+        let chance = random as f64 / u64::MAX as f64;
+        let asked = self.transport.take_retry_after();
+        self.backoff.delay(interval, asked, chance)
+    }
+
+    /// Looks at the store once. An error leaves the folder as it was.
+    pub fn refresh(&mut self) -> Result<Refreshed> {
+        let looked = self.look();
+        let incomplete = looked.as_ref().map(|look| {
+            let shown = |(unit, reason): (&Unit, &String)| (unit.to_string(), reason.clone());
+            look.incomplete
+                .iter()
+                .map(shown)
+                .collect::<BTreeMap<_, _>>()
+        });
+        let outcome = match &looked {
+            Err(_) => SyncOutcome::Failed,
+            Ok(look) if !look.incomplete.is_empty() => SyncOutcome::Incomplete,
+            Ok(look) if look.has_changed => SyncOutcome::Changed,
+            Ok(_) => SyncOutcome::Unchanged,
+        };
+        match outcome {
+            SyncOutcome::Failed | SyncOutcome::Incomplete => self.backoff.failed(),
+            SyncOutcome::Changed | SyncOutcome::Unchanged => self.backoff.succeeded(),
+        }
+        self.metrics.synced(outcome, SystemTime::now());
+        let outcome = incomplete.map_err(|failure| failure.reason().to_owned());
+        self.status.looked(SystemTime::now(), outcome);
+        looked.map(Look::refreshed).map_err(|failure| {
+            Error::unavailable(format!(
+                "the model repository {} cannot be read: {failure}",
+                self.url
+            ))
+        })
+    }
+
+    /// Publishes what the cache holds from an earlier process, but for units of which something is broken.
+    fn bring_back(&mut self) -> Result<()> {
+        let (files, broken) = self.cache.verified(&self.url);
+        for name in &broken {
+            tracing::warn!(file = %name, "the cache's copy is not what it was and is fetched anew");
+        }
+        let broken: BTreeSet<Unit> = broken.iter().map(Unit::of).collect();
+        let is_whole = |name: &FileName| {
+            let unit = Unit::of(name);
+            !broken.contains(&unit) && !broken.contains(&unit.of_model())
+        };
+        let (whole, rest) = files.into_iter().partition(|(name, _)| is_whole(name));
+        (self.published, self.fetched) = (whole, rest);
+        if self.published.is_empty() {
+            return Ok(());
+        }
+        let files = self.published.len();
+        tracing::info!(url = %self.url, files, "the cache holds the repository as it was");
+        self.cache
+            .publish(&self.url, &Files::new(), &self.published)
+            .map_err(|error| Error::unavailable("the cache cannot be written").with_source(error))
+    }
+
+    fn look(&mut self) -> Result<Look, Failure> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => Store::open(&self.url, self.transport.clone())?,
+        };
+        let looked = self.look_at(&store);
+        // A file with credentials is read once; after a failure it may have been mended.
+        if looked.is_ok() || cfg!(test) {
+            self.store = Some(store);
+        }
+        looked
+    }
+
+    fn look_at(&mut self, store: &Store) -> Result<Look, Failure> {
+        let mut failures = BTreeMap::new();
+        let (mut listing, mut plan) = self.list(store)?;
+        for _ in 0..MOST_ROUNDS {
+            if plan.fetch.is_empty() {
+                break;
+            }
+            self.check_room(&plan)?;
+            let (fetched, failed) = self.fetch(store, std::mem::take(&mut plan.fetch));
+            let has_fetched = !fetched.is_empty();
+            self.fetched.extend(fetched);
+            failures = failed;
+            if !has_fetched {
+                break;
+            }
+            (listing, plan) = self.list(store)?;
+        }
+        let removed = self.removed(store, &plan)?;
+        self.publish(&listing, &removed, failures)
+    }
+
+    fn list(&mut self, store: &Store) -> Result<(Listing, Plan), Failure> {
+        let listing = self.runtime.block_on(store.list())?;
+        if listing.passed_over != self.passed_over {
+            for name in &listing.passed_over {
+                tracing::warn!(name, "passed over in the remote repository");
+            }
+            self.passed_over.clone_from(&listing.passed_over);
+        }
+        let plan = index::plan(&listing, &self.published, &self.fetched);
+        Ok((listing, plan))
+    }
+
+    /// What two listings in a row do not name. A server that has just started asks for the second one at once, since
+    /// it may never look again.
+    fn removed(&mut self, store: &Store, plan: &Plan) -> Result<BTreeSet<FileName>, Failure> {
+        let mut missing = plan.missing.clone();
+        if !self.has_looked && !missing.is_empty() {
+            self.missing = missing;
+            missing = self.list(store)?.1.missing;
+        }
+        self.has_looked = true;
+        let removed: BTreeSet<_> = missing.intersection(&self.missing).cloned().collect();
+        self.missing = missing.difference(&removed).cloned().collect();
+        Ok(removed)
+    }
+
+    fn check_room(&self, plan: &Plan) -> Result<(), Failure> {
+        let new: u64 = plan
+            .fetch
+            .values()
+            .fold(0, |sum, file| sum.saturating_add(file.size));
+        let Bytes { kept, free } = self.cache.bytes();
+        let (most, limit) = match self.most_bytes {
+            Some(most) => (most, "repository.cache_bytes"),
+            None => (kept.saturating_add(free / 20 * 19), "the disk's free space"),
+        };
+        match kept.saturating_add(new) > most {
+            true => Err(Failure::new(format!(
+                "{new} bytes have to be fetched beside the {kept} in the cache, and {limit} allows {most} together"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        store: &Store,
+        files: BTreeMap<FileName, Identity>,
+    ) -> (Files, BTreeMap<FileName, Failure>) {
+        let (cache, failures) = (&self.cache, std::cell::Cell::new(0));
+        let one = |(number, (name, listed)): (usize, (FileName, Identity))| {
+            let failures = &failures;
+            async move {
+                if failures.get() >= MOST_FAILURES {
+                    return (name, Err(Failure::new("not tried, since others failed")));
+                }
+                let half = cache.half(number);
+                let fetched = download(store, cache, &name, &listed, &half).await;
+                if fetched.is_err() {
+                    failures.set(failures.get() + 1);
+                    let _ = std::fs::remove_file(half);
+                }
+                (name, fetched)
+            }
+        };
+        let downloads = futures_util::stream::iter(files.into_iter().enumerate());
+        let downloads = downloads.map(one).buffer_unordered(DOWNLOADS);
+        let ended: Vec<(FileName, Result<Entry, Failure>)> =
+            self.runtime.block_on(downloads.collect());
+        let (mut fetched, mut failed) = (Files::new(), BTreeMap::new());
+        for (name, result) in ended {
+            match result {
+                Ok(entry) => {
+                    self.metrics.fetched(entry.identity.size);
+                    fetched.insert(name, entry);
+                }
+                Err(failure) => {
+                    let failure = failure.about(name.as_str());
+                    failed.insert(name, failure);
+                }
+            }
+        }
+        (fetched, failed)
+    }
+
+    fn publish(
+        &mut self,
+        listing: &Listing,
+        removed: &BTreeSet<FileName>,
+        failures: BTreeMap<FileName, Failure>,
+    ) -> Result<Look, Failure> {
+        // Somebody may have cleaned up in the cache.
+        self.fetched
+            .retain(|name, entry| self.cache.holds(name, entry));
+        let next = index::publish(listing, &self.published, &self.fetched, removed);
+        let bytes = |files: &Files| -> Vec<(FileName, String)> {
+            let files = files.iter();
+            files
+                .map(|(name, entry)| (name.clone(), entry.sha256.clone()))
+                .collect()
+        };
+        let is_new = !self.folder().exists();
+        let has_changed = is_new || bytes(&next.files) != bytes(&self.published);
+        if is_new || next.files != self.published {
+            let published = self.cache.publish(&self.url, &self.published, &next.files);
+            published
+                .map_err(|error| Failure::new(format!("the cache cannot be written: {error}")))?;
+        }
+        self.published = next.files;
+        let listed = &listing.files;
+        self.fetched.retain(|name, entry| {
+            self.published.get(name) != Some(entry) && listed.get(name) == Some(&entry.identity)
+        });
+        self.cache.tidy(&[&self.published, &self.fetched]);
+        let mut incomplete = BTreeMap::new();
+        for unit in next.incomplete {
+            let reason = failures.iter().find(|(name, _)| Unit::of(name) == unit);
+            let reason = reason.map(|(_, failure)| failure.reason().to_owned());
+            incomplete.insert(
+                unit,
+                reason.unwrap_or_else(|| "it keeps changing".to_owned()),
+            );
+        }
+        let failed = failures
+            .into_iter()
+            .map(|(name, failure)| (name, failure.reason().to_owned()));
+        Ok(Look {
+            has_changed,
+            incomplete,
+            failed: failed.collect(),
+        })
+    }
+}
+
+/// How a look ended that read a whole listing.
+struct Look {
+    has_changed: bool,
+    incomplete: BTreeMap<Unit, String>,
+    failed: BTreeMap<FileName, String>,
+}
+
+impl Look {
+    fn refreshed(self) -> Refreshed {
+        let mut problems = BTreeMap::new();
+        for (unit, reason) in self.incomplete {
+            if let Some(model) = unit.model() {
+                problems.insert(model.to_owned(), reason);
+            }
+        }
+        for (name, reason) in self.failed {
+            let bare = name.as_str().strip_suffix(".onnx");
+            if let Some(model) = bare.filter(|model| !model.contains('/')) {
+                problems.insert(model.to_owned(), reason);
+            }
+        }
+        Refreshed {
+            has_changed: self.has_changed,
+            problems,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
