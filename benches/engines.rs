@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::{Engines, STACK_BYTES, Session};
+use onnxd::repository::store::Local;
 use onnxd::serving::batcher::Size;
 use onnxd::serving::board::Board;
 use onnxd::serving::budget::ComputeBudget;
@@ -195,7 +196,7 @@ impl Live {
         };
         let registry = Arc::new(Registry::default());
         let reconciler = Reconciler {
-            path: file.to_owned(),
+            source: Arc::new(Local::new(file.to_owned())),
             models: ModelsConfig::default(),
             board: Board::new(registry.clone(), machinery.metrics.clone()),
             machinery: machinery.clone(),

@@ -90,6 +90,8 @@ pub struct RepositoryConfig {
     /// Where the models are, if not on this machine.
     pub remote: Option<RemoteConfig>,
     pub mode: RepositoryMode,
+    /// How often it is looked at under [`RepositoryMode::Watch`]; `None` leaves it to the kind of repository.
+    pub poll: Option<Duration>,
     pub require_all: bool,
 }
 
@@ -106,6 +108,8 @@ pub struct RemoteConfig {
 /// What changes the models that are served, once those that were found at start are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepositoryMode {
+    /// What changes in the repository.
+    Watch,
     /// Nothing.
     Static,
     /// Whoever asks through the API.

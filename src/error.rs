@@ -153,6 +153,11 @@ impl Error {
         self.is_out_of_memory
     }
 
+    /// Whether it may pass by itself: for want of memory, or because whoever made it said when to try again.
+    pub fn passes(&self) -> bool {
+        self.retry_after.is_some() || self.is_out_of_memory
+    }
+
     /// What a client may read: the message, except for internal failures, whose cause belongs in the log.
     pub fn public_message(&self) -> &str {
         match self.kind {

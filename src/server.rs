@@ -3,7 +3,7 @@
 mod ports;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -17,6 +17,8 @@ use crate::config::{Config, LibraryPath, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::exchange::bodies::BodyBudget;
+use crate::repository::store::Local;
+use crate::repository::watch::{Stopper, Watch};
 use crate::service::repository::ModelControl;
 use crate::service::statistics::triton_counts;
 use crate::service::{Service, ServiceSettings};
@@ -45,6 +47,8 @@ pub struct Server {
     ports: Ports,
     reconciler: Reconciler,
     orders: Receiver<Order>,
+    /// How often to look for changes, where that is wanted at all.
+    watch: Option<Option<Duration>>,
     metrics: Metrics,
     registry: Arc<Registry>,
     onnxruntime: LibraryPath,
@@ -129,7 +133,7 @@ impl Server {
             trial: None,
         };
         let reconciler = Reconciler {
-            path: repository.path,
+            source: Arc::new(Local::new(repository.path)),
             models,
             board: Board::new(registry.clone(), metrics.clone()),
             machinery,
@@ -140,6 +144,7 @@ impl Server {
             ports,
             reconciler,
             orders: taken,
+            watch: (repository.mode == RepositoryMode::Watch).then_some(repository.poll),
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
@@ -182,8 +187,8 @@ impl Server {
     }
 
     /// The folder or file that the models come from.
-    pub fn repository(&self) -> &PathBuf {
-        &self.reconciler.path
+    pub fn repository(&self) -> &Path {
+        self.reconciler.source.path()
     }
 
     /// Loads the models and serves until `stop` resolves, then drains. When it returns, every answer has been sent.
@@ -192,6 +197,7 @@ impl Server {
             ports,
             reconciler,
             orders,
+            watch,
             metrics,
             registry,
             intervals,
@@ -201,10 +207,7 @@ impl Server {
         let mut serving = tokio::spawn(ports.serve());
         let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
-        spawn_thread("loader", move || {
-            reconciler.run();
-            reconciler.carry_out(orders);
-        })?;
+        let watching = start_loader(reconciler, orders, watch)?;
         let chooser = chooser.until(control.watch());
         let (ended, chooser_ended) = oneshot::channel::<()>();
         spawn_thread("chooser", move || {
@@ -216,6 +219,8 @@ impl Server {
             // Without it the process would live on and answer nobody; its end lets an orchestrator restart it.
             _ = &mut serving => return Err(Error::internal("the listener ended by itself")),
         };
+        // Nothing new is loaded into a server that goes.
+        drop(watching);
         let times = DrainTimes {
             delay: stop.drain_delay(self.drain_delay),
             requests: self.request_timeout,
@@ -224,6 +229,28 @@ impl Server {
         sampler.abort();
         unload(registry, chooser_ended).await
     }
+}
+
+/// Starts to load models. What is watched is watched until what this gives is dropped.
+fn start_loader(
+    reconciler: Reconciler,
+    orders: Receiver<Order>,
+    watch: Option<Option<Duration>>,
+) -> Result<Option<Stopper>> {
+    let Some(interval) = watch else {
+        spawn_thread("loader", move || {
+            reconciler.run();
+            reconciler.carry_out(orders);
+        })?;
+        return Ok(None);
+    };
+    let (watch, stopper) = Watch::new(reconciler.source.clone(), interval)?;
+    spawn_thread("loader", move || {
+        if let Err(error) = reconciler.follow(watch) {
+            tracing::error!(reason = error.chain(), "no model is loaded any more");
+        }
+    })?;
+    Ok(Some(stopper))
 }
 
 /// How long each step of a termination may take.

@@ -9,6 +9,7 @@ pub mod repository;
 pub mod statistics;
 pub mod types;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use repository::ModelControl;
 use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOutput, Summary};
 
 use crate::error::{Error, Result};
+use crate::repository::Version;
 use crate::serving::deployment::Deployment;
 use crate::serving::lane::{Request, Timing};
 use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
@@ -92,7 +94,7 @@ impl Service {
 
     /// The names of all models that were found.
     pub fn model_names(&self) -> Vec<String> {
-        self.registry.table().models.keys().cloned().collect()
+        self.registry.table().names().cloned().collect()
     }
 
     /// The served versions of a model, oldest first.
@@ -108,6 +110,11 @@ impl Service {
             .into_iter()
             .map(|version| version.to_string())
             .collect())
+    }
+
+    /// A model's labels, each with the version that it names.
+    pub fn labels(&self, model: &str) -> Result<BTreeMap<String, Version>> {
+        Ok(self.registry.table().model(model)?.labels.clone())
     }
 
     /// Why the server should not be sent traffic, if so.
@@ -132,6 +139,7 @@ impl Service {
                 version,
                 state,
                 reason,
+                labels: Vec::new(),
                 engine: None,
             };
             if let Some(problem) = &model.problem {
@@ -149,7 +157,11 @@ impl Service {
                     }
                 };
                 let status = status(Some(version.to_string()), state.name(), reason);
-                ModelStatus { engine, ..status }
+                ModelStatus {
+                    engine,
+                    labels: model.labels_of(*version).cloned().collect(),
+                    ..status
+                }
             }));
         }
         Summary {

@@ -160,8 +160,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "repository.mode",
-        "static",
-        "`static` loads the models at start; `explicit` does too, and lets clients load, reload and unload them",
+        "watch",
+        "`watch` loads the models and whatever changes in the repository while it serves; `static` loads them at start; `explicit` does too, and lets clients load, reload and unload them",
+    ),
+    key(
+        "repository.poll_ms",
+        "auto",
+        "with `watch`, milliseconds between two looks at the repository where the file system tells of no change; `auto` is 2000 for a folder",
     ),
     key(
         "repository.require_all",

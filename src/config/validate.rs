@@ -176,11 +176,17 @@ impl Checker<'_> {
                 text => parse_bytes(text).filter(|&bytes| bytes > 0).map(Some),
             },
         );
-        let mode = self.read("repository.mode", "static or explicit", |text| match text {
-            "static" => Some(RepositoryMode::Static),
-            "explicit" => Some(RepositoryMode::Explicit),
-            _ => None,
-        });
+        let mode = self.read(
+            "repository.mode",
+            "watch, static or explicit",
+            |text| match text {
+                "watch" => Some(RepositoryMode::Watch),
+                "static" => Some(RepositoryMode::Static),
+                "explicit" => Some(RepositoryMode::Explicit),
+                _ => None,
+            },
+        );
+        let poll = self.poll();
         let require_all = self.read("repository.require_all", "true or false", |text| {
             text.parse().ok()
         });
@@ -195,6 +201,7 @@ impl Checker<'_> {
             path,
             remote,
             mode: mode?,
+            poll: poll?,
             require_all: require_all?,
         })
     }
@@ -216,6 +223,20 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    fn poll(&mut self) -> Option<Option<Duration>> {
+        let expected = "auto, or milliseconds from 10 to 86400000";
+        self.read("repository.poll_ms", expected, |text| match text {
+            "auto" => Some(None),
+            text => {
+                let millis = text
+                    .parse()
+                    .ok()
+                    .filter(|millis| (10..=86_400_000).contains(millis));
+                millis.map(|millis| Some(Duration::from_millis(millis)))
+            }
+        })
     }
 
     fn models(&mut self) -> Option<ModelsConfig> {

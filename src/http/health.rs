@@ -59,6 +59,7 @@ fn model(status: ModelStatus) -> Value {
         version,
         state,
         reason,
+        labels,
         engine,
     } = status;
     let mut model = Map::new();
@@ -67,6 +68,9 @@ fn model(status: ModelStatus) -> Value {
     model.insert("state".into(), state.into());
     if let Some(reason) = reason {
         model.insert("reason".into(), reason.into());
+    }
+    if !labels.is_empty() {
+        model.insert("labels".into(), labels.into());
     }
     if let Some(status) = engine {
         let EngineStatus {

@@ -14,6 +14,8 @@ use super::error::{self, answer};
 use super::infer::{Face, infer};
 use crate::config::validate::canonical_version;
 use crate::error::{Error, Result};
+use crate::repository::Version;
+use crate::repository::manifest::quoted;
 use crate::service::types::ModelStatus;
 use crate::serving::registry::Target;
 use crate::tensor::dtype::DataType;
@@ -47,7 +49,7 @@ pub async fn version(State(app): AppState, Path((model, version)): Named, uri: U
 /// `GET /v1/models/{model}/labels/{label}`
 pub async fn label(State(app): AppState, Path((model, label)): Named, uri: Uri) -> Response {
     match verb_of(&label) {
-        None => answer(Err(unknown_label(&app, &model, &label))),
+        None => answer(labelled(&app, &model, &label).and_then(|target| status(&app, target))),
         Some(_) => error::not_allowed(&app, &Method::GET, &uri),
     }
 }
@@ -64,7 +66,7 @@ pub async fn version_metadata(State(app): AppState, Path((model, version)): Name
 
 /// `GET /v1/models/{model}/labels/{label}/metadata`
 pub async fn label_metadata(State(app): AppState, Path((model, label)): Named) -> Response {
-    answer(Err(unknown_label(&app, &model, &label)))
+    answer(labelled(&app, &model, &label).and_then(|target| metadata(&app, target)))
 }
 
 /// `POST /v1/models/{model}:predict`
@@ -92,7 +94,7 @@ pub async fn predict_label(
     Path((model, label)): Named,
     request: Request,
 ) -> Response {
-    let target = |label: String| Err(unknown_label(&app, &model, &label));
+    let target = |label: String| labelled(&app, &model, &label);
     predict(&app, &label, request, target).await
 }
 
@@ -126,20 +128,32 @@ fn verb_of(segment: &str) -> Option<(&str, &str)> {
     segment.rsplit_once(':')
 }
 
-fn unknown_label(app: &App, model: &str, label: &str) -> Error {
-    match app.service.served_versions(model) {
-        Err(error) => error,
-        Ok(versions) => Error::not_found(format!(
-            "model '{model}' has no version with the label '{label}'; the versions served are {}",
-            versions.join(", ")
-        )),
+/// The version with a label, which is looked up together with the version, so that no label moves in between.
+fn labelled(app: &App, model: &str, label: &str) -> Result<Target> {
+    let labels = app.service.labels(model)?;
+    if labels.contains_key(label) {
+        return Ok(Target::version(model, label));
     }
+    let versions = app.service.served_versions(model)?.join(", ");
+    let mut message = format!(
+        "model '{model}' has no version with the label '{label}'; the versions served are {versions}"
+    );
+    if !labels.is_empty() {
+        message.push_str("; the labels are ");
+        message.push_str(&quoted(labels.keys()));
+    }
+    Err(Error::not_found(message))
 }
 
 /// The states of a model's versions, newest first, or of one of them.
 fn status(app: &App, target: Target) -> Result<Value> {
     let name = target.model.as_deref().unwrap_or_default();
-    let wanted = target.version.as_deref().map(canonical_version);
+    let labels = app.service.labels(name).unwrap_or_default();
+    let number = |written: &str| {
+        let labelled = labels.get(written).map(Version::to_string);
+        canonical_version(written).or(labelled)
+    };
+    let wanted = target.version.as_deref().map(number);
     let is_wanted = |status: &ModelStatus| {
         status.name == name
             && status.version.is_some()

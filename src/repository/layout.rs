@@ -44,7 +44,13 @@ pub enum Found {
 }
 
 /// Decides what the entry `name` at `path` is.
+///
+/// What begins with a dot is nobody's model: Kubernetes keeps the files of a ConfigMap behind `..data`, a file system
+/// what it finds lost or deleted.
 pub fn classify(path: &Path, name: &str, entry: &Entry) -> Found {
+    if name.starts_with('.') {
+        return Found::Nothing;
+    }
     let (model, versions) = match entry {
         Entry::File => match name.strip_suffix(".onnx") {
             Some(stem) => (stem, Ok(BTreeMap::from([(1, path.to_owned())]))),
@@ -189,6 +195,7 @@ mod tests {
     fn what_is_no_model_is_passed_over_in_silence() {
         assert_eq!(check("README.md", Entry::File), Found::Nothing);
         assert_eq!(check("train", folder(&["iris.py", "old/"])), Found::Nothing);
+        assert_eq!(check("..data", folder(&["model.onnx"])), Found::Nothing);
     }
 
     #[test]

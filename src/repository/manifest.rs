@@ -7,21 +7,27 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::Version;
+use super::layout::is_name;
 use super::scheduling::{QueuePolicy, Scheduling, Written as WrittenScheduling};
 use crate::config::validate::canonical_version;
 use crate::config::{Agreement, Aim, EngineChoice, EngineRules};
 use crate::tensor::expectation::Tolerance;
+
+/// More labels than that are a mistake.
+const MOST_LABELS: usize = 100;
 
 /// `model.toml`, beside a model's versions. Every key is optional; unknown keys are an error of the model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelManifest {
     /// Which of the served versions a request means that names none; else the newest.
-    #[serde(default, deserialize_with = "optional_version")]
-    pub default_version: Option<Version>,
+    pub default_version: Option<VersionName>,
     /// Which versions to serve; else the newest that loads.
     #[serde(default)]
     pub versions: VersionPolicy,
+    /// Names for versions, which are served beside those that `versions` picks.
+    #[serde(default, deserialize_with = "version_labels")]
+    pub version_labels: BTreeMap<String, Version>,
     /// Class names for an output.
     pub labels: Option<Labels>,
     /// Rows that may wait for this model; else `inference.queue_rows`.
@@ -64,6 +70,7 @@ impl ModelManifest {
     pub fn parse(text: &str) -> Result<ModelManifest, String> {
         let manifest: ModelManifest = parse(text)?;
         manifest.written().checked()?;
+        manifest.check_default()?;
         Ok(manifest)
     }
 
@@ -88,6 +95,48 @@ impl ModelManifest {
         }
     }
 
+    /// The version that `name` means, unless it is a label that is not given here.
+    pub fn version(&self, name: &VersionName) -> Option<Version> {
+        match name {
+            VersionName::Number(version) => Some(*version),
+            VersionName::Label(label) => self.version_labels.get(label).copied(),
+        }
+    }
+
+    /// The default version's number; [`ModelManifest::parse`] has checked that a label is given.
+    pub fn default_number(&self) -> Option<Version> {
+        self.version(self.default_version.as_ref()?)
+    }
+
+    /// The same without what says which versions are served and what they are called: a version that is served need
+    /// not be loaded anew when only these change.
+    pub fn without_choices(&self) -> ModelManifest {
+        ModelManifest {
+            default_version: None,
+            versions: VersionPolicy::default(),
+            version_labels: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    fn check_default(&self) -> Result<(), String> {
+        if let Some(VersionName::Label(label)) = &self.default_version
+            && !self.version_labels.contains_key(label)
+        {
+            let labels = match self.version_labels.is_empty() {
+                true => "there are no version_labels".to_owned(),
+                false => format!(
+                    "the version_labels are {}",
+                    quoted(self.version_labels.keys())
+                ),
+            };
+            return Err(format!(
+                "default_version: expected a version such as \"2\" or a label, got \"{label}\"; {labels}"
+            ));
+        }
+        Ok(())
+    }
+
     /// How the model comes by its engine, where the server's own rules are `otherwise`.
     pub fn engine_rules(&self, otherwise: &EngineRules) -> EngineRules {
         EngineRules {
@@ -96,6 +145,40 @@ impl ModelManifest {
             aim: self.aim.unwrap_or(otherwise.aim),
         }
     }
+}
+
+/// A version as people write it: by its number, or by a label that `version_labels` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionName {
+    Number(Version),
+    Label(String),
+}
+
+impl VersionName {
+    /// `2` or `v2` is a number; anything else that can stand in a path is a label.
+    pub fn parse(text: &str) -> Option<VersionName> {
+        if let Some(number) = version_number(text) {
+            return Some(VersionName::Number(number));
+        }
+        is_label(text).then(|| VersionName::Label(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionName {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let text = Written::deserialize(value)?.text();
+        VersionName::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "expected a version such as \"2\" or a label, got \"{text}\""
+            ))
+        })
+    }
+}
+
+/// Names as a message lists them.
+pub fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<_> = names.map(|name| format!("'{name}'")).collect();
+    names.join(", ")
 }
 
 /// Which of a model's versions are served.
@@ -158,18 +241,47 @@ enum Written {
 }
 
 impl Written {
-    fn version<E: serde::de::Error>(self) -> Result<Version, E> {
-        let text = match self {
+    fn text(self) -> String {
+        match self {
             Written::Number(number) => number.to_string(),
             Written::Text(text) => text,
-        };
+        }
+    }
+
+    fn version<E: serde::de::Error>(self) -> Result<Version, E> {
+        let text = self.text();
         version_number(&text)
             .ok_or_else(|| E::custom(format!("expected a version such as \"2\", got \"{text}\"")))
     }
 }
 
-fn optional_version<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Version>, D::Error> {
-    Written::deserialize(value)?.version().map(Some)
+/// Whether this may be a version's label: letters, digits, `_`, `.` and `-`, and nothing that looks like a version.
+pub fn is_label(text: &str) -> bool {
+    let digits = text.strip_prefix('v').unwrap_or(text);
+    let looks_like_version = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_name(text) && !looks_like_version
+}
+
+fn version_labels<'de, D: Deserializer<'de>>(
+    value: D,
+) -> Result<BTreeMap<String, Version>, D::Error> {
+    let written = BTreeMap::<String, Written>::deserialize(value)?;
+    let labels = written.into_iter().map(|(label, version)| {
+        if !is_label(&label) {
+            return Err(D::Error::custom(format!(
+                "version_labels: expected a label of letters, digits, '_', '.' and '-' that begins with no '.' and looks like no version, got \"{label}\""
+            )));
+        }
+        Ok((label, version.version()?))
+    });
+    let labels: BTreeMap<_, _> = labels.collect::<Result<_, _>>()?;
+    match labels.len() > MOST_LABELS {
+        true => Err(D::Error::custom(format!(
+            "version_labels: expected at most {MOST_LABELS}, got {}",
+            labels.len()
+        ))),
+        false => Ok(labels),
+    }
 }
 
 fn versions<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<Version>, D::Error> {
@@ -185,7 +297,7 @@ mod tests {
     use super::*;
 
     fn model(text: &str) -> Result<ModelManifest, String> {
-        parse(text)
+        ModelManifest::parse(text)
     }
 
     #[test]
@@ -207,6 +319,19 @@ mod tests {
     }
 
     #[test]
+    fn labels_name_versions_and_may_be_the_default() {
+        let manifest =
+            model("version_labels = { stable = \"v1\", canary = 2 }\ndefault_version = \"stable\"");
+        let manifest = manifest.expect("valid");
+        assert_eq!(manifest.version_labels["canary"], 2);
+        assert_eq!(manifest.default_number(), Some(1));
+        assert_eq!(manifest.without_choices(), ModelManifest::default());
+        let unknown =
+            model("version_labels = { a = 1, b = 2 }\ndefault_version = \"c\"").expect_err("no c");
+        assert!(unknown.contains("'a', 'b'"), "{unknown}");
+    }
+
+    #[test]
     fn mistakes_name_the_key() {
         assert!(
             model("max_batch = 3")
@@ -218,6 +343,10 @@ mod tests {
                 .expect_err("no number")
                 .contains("newest")
         );
+        for label in ["v2", "2", "v", "", ".x", "a/b", "ž"] {
+            let told = model(&format!("version_labels = {{ \"{label}\" = 1 }}"));
+            assert!(told.expect_err(label).contains("expected a label"));
+        }
         assert!(
             model("versions = { pinned = [] }")
                 .expect_err("empty")

@@ -1,60 +1,100 @@
 //! Reads a repository from the file system.
 
+mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use self::files::{Place, stamp};
 use super::layout::{self, Entry, Found, Item, MODEL_FILE, MODEL_MANIFEST, REPOSITORY_MANIFEST};
 use super::manifest::{self, Labels, ModelManifest, RepositoryManifest};
-use super::{FoundModel, ModelFiles, Snapshot};
+use super::stamp::{Stamp, Stamping};
+use super::{FoundModel, ModelFiles, Snapshot, Version};
 use crate::error::{Error, Result};
 
 /// The owner's text files are small; a larger one is a mistake.
 const MOST_TEXT_BYTES: u64 = 16 << 20;
+/// A repository with more entries is a mistake too, such as a root folder of everything.
+const MOST_ENTRIES: usize = 100_000;
+/// How often a folder is looked at where nothing else is set.
+const USUAL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where models come from: something that can be looked at again and again.
+pub trait Source: Send + Sync {
+    /// What is there now. Of `before`, which an earlier look gave, it may take over what has not changed.
+    fn look(&self, before: &Snapshot) -> Result<Snapshot>;
+
+    /// The folder or file that is looked at in the end, where events tell of changes.
+    fn path(&self) -> &Path;
+
+    /// How long to wait between two looks, where nothing else is set.
+    fn interval(&self) -> Duration;
+}
+
+/// A folder of models, or one ONNX file, of this machine.
+pub struct Local {
+    path: PathBuf,
+}
+
+impl Local {
+    /// The repository at `path`.
+    pub fn new(path: PathBuf) -> Local {
+        Local { path }
+    }
+}
+
+impl Source for Local {
+    fn look(&self, before: &Snapshot) -> Result<Snapshot> {
+        scan_after(&self.path, before)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn interval(&self) -> Duration {
+        USUAL_INTERVAL
+    }
+}
 
 /// Reads what is in the repository at `path`: a folder of models, or one ONNX file.
 pub fn scan(path: &Path) -> Result<Snapshot> {
-    let mut snapshot = Snapshot::default();
+    scan_after(path, &Snapshot::default())
+}
+
+/// The same, without reading again what has not changed since `before`.
+fn scan_after(path: &Path, before: &Snapshot) -> Result<Snapshot> {
     if path.is_file() {
-        let name = file_name(path);
-        if !name.ends_with(".onnx") {
-            let place = path.display();
-            return Err(Error::unavailable(format!(
-                "the model repository {place} is neither a folder nor an .onnx file"
-            )));
-        }
-        add(
-            &mut snapshot,
-            path,
-            layout::classify(path, &name, &Entry::File),
-        );
-        return Ok(snapshot);
+        return single_file(path);
     }
     let unreadable = |error| Error::unavailable(unreadable_folder(path)).with_source(error);
-    let mut paths: Vec<_> = fs::read_dir(path)
-        .and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect()
-        })
-        .map_err(unreadable)?;
-    paths.sort();
-    for path in paths {
-        let name = file_name(&path);
-        let entry = match () {
-            () if path.is_dir() => Entry::Folder(items(&path)),
-            () if path.is_file() => Entry::File,
-            () => continue,
-        };
-        add(&mut snapshot, &path, layout::classify(&path, &name, &entry));
+    let root = path.metadata().map_err(unreadable)?;
+    let entries = listed(path).map_err(unreadable)?;
+    let mut scan = Scan {
+        before,
+        snapshot: Snapshot {
+            root: Some((root.dev(), root.ino())),
+            folders: BTreeSet::from([path.to_owned()]),
+            ..Snapshot::default()
+        },
+    };
+    for name in &entries {
+        scan.entry(path, name, &entries);
     }
+    let mut snapshot = scan.snapshot;
     let manifest = path.join(REPOSITORY_MANIFEST);
-    if manifest.is_file() {
-        let read =
-            read_text(&manifest).and_then(|text| manifest::parse::<RepositoryManifest>(&text));
-        let manifest = read
-            .map_err(|problem| Error::unavailable(format!("{REPOSITORY_MANIFEST}: {problem}")))?;
-        snapshot.default_model = manifest.default;
+    if let Ok(metadata) = manifest.metadata() {
+        let mut stamping = Stamping::default();
+        stamping.file(REPOSITORY_MANIFEST, &metadata);
+        snapshot.stamp = stamping.stamp();
+        snapshot.default_model = match snapshot.stamp == before.stamp {
+            true => before.default_model.clone(),
+            false => repository_manifest(&manifest)?.default,
+        };
     }
     Ok(snapshot)
 }
@@ -64,16 +104,67 @@ pub fn read_model(folder: &Path) -> Result<ModelFiles> {
     let unreadable =
         |error| Error::not_found(format!("cannot read {}", folder.display())).with_source(error);
     let place = folder.canonicalize().map_err(unreadable)?;
-    fs::read_dir(&place).map_err(unreadable)?;
-    let items = Entry::Folder(items(&place));
-    let found = match layout::classify(folder, &file_name(&place), &items) {
-        Found::Model(_, versions) => versions.and_then(|versions| complete(folder, versions)),
+    let mut scan = Scan {
+        before: &Snapshot::default(),
+        snapshot: Snapshot::default(),
+    };
+    let items = Entry::Folder(scan.items(&place).map_err(unreadable)?);
+    let name = file_name(&place);
+    let found = match layout::classify(folder, &name, &items) {
+        Found::Model(name, versions) => scan.complete(folder, &name, versions, &[]).files,
         Found::PassedOver(reason) => Err(reason),
         Found::Nothing => Err(format!(
             "expected a model's folder, with {MODEL_FILE} or with version folders (1, 2, …) in which it is"
         )),
     };
     found.map_err(|problem| Error::unavailable(format!("{}: {problem}", folder.display())))
+}
+
+/// Whether a version's files are still those that were found.
+pub fn is_as_found(files: &ModelFiles, version: Version) -> bool {
+    let Some(file) = files.versions.get(&version) else {
+        return false;
+    };
+    let siblings = file.parent().filter(|_| files.is_bare).map(siblings);
+    let place = Place {
+        file,
+        siblings: siblings.as_deref(),
+    };
+    files.stamps.get(&version) == Some(&stamp(&place, &mut BTreeSet::new()))
+}
+
+/// The names in the folder of a bare file, which may be the working one.
+fn siblings(folder: &Path) -> Vec<String> {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    listed(folder).unwrap_or_default()
+}
+
+fn single_file(path: &Path) -> Result<Snapshot> {
+    let name = file_name(path);
+    if !name.ends_with(".onnx") {
+        let place = path.display();
+        return Err(Error::unavailable(format!(
+            "the model repository {place} is neither a folder nor an .onnx file"
+        )));
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let siblings = siblings(parent);
+    let mut scan = Scan {
+        before: &Snapshot::default(),
+        snapshot: Snapshot::default(),
+    };
+    let found = layout::classify(path, &name, &Entry::File);
+    scan.add(path, found, &siblings);
+    scan.snapshot.folders.insert(parent.join("."));
+    Ok(scan.snapshot)
+}
+
+fn repository_manifest(path: &Path) -> Result<RepositoryManifest> {
+    let read = read_text(path).and_then(|text| manifest::parse(&text));
+    read.map_err(|problem| Error::unavailable(format!("{REPOSITORY_MANIFEST}: {problem}")))
 }
 
 fn unreadable_folder(path: &Path) -> String {
@@ -83,30 +174,151 @@ fn unreadable_folder(path: &Path) -> String {
     format!("the model repository {} cannot be read", place.display())
 }
 
-fn add(snapshot: &mut Snapshot, path: &Path, found: Found) {
-    match found {
-        Found::Nothing => {}
-        Found::PassedOver(reason) => snapshot.passed_over.push(reason),
-        Found::Model(name, versions) => {
-            let model = versions.and_then(|versions| complete(path, versions));
-            let twice = snapshot.models.contains_key(&name);
-            let model = if twice {
-                Err(format!("'{name}' and '{name}.onnx' are both there"))
-            } else {
-                model
-            };
-            snapshot.models.insert(name, model);
+/// A look that is being taken.
+struct Scan<'a> {
+    before: &'a Snapshot,
+    snapshot: Snapshot,
+}
+
+impl Scan<'_> {
+    /// Looks at one name in the repository's folder.
+    fn entry(&mut self, root: &Path, name: &str, siblings: &[String]) {
+        let path = root.join(name);
+        let entry = match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {
+                self.snapshot.folders.insert(path.clone());
+                self.items(&path).map(Entry::Folder)
+            }
+            Ok(metadata) if metadata.is_file() => Ok(Entry::File),
+            Ok(_) => return,
+            // It went while it was looked for, or is a link that leads nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => Err(error),
+        };
+        match entry {
+            Ok(entry) => self.add(&path, layout::classify(&path, name, &entry), siblings),
+            Err(error) => self.unreadable(name, &error),
         }
+    }
+
+    /// What was there a moment ago and cannot be read now is not gone.
+    fn unreadable(&mut self, name: &str, error: &io::Error) {
+        let model = name.strip_suffix(".onnx").unwrap_or(name);
+        match self.before.models.get(model) {
+            Some(found) => {
+                let models = &mut self.snapshot.models;
+                models.insert(model.to_owned(), found.clone());
+            }
+            None => {
+                let passed_over = &mut self.snapshot.passed_over;
+                passed_over.push(format!("'{name}' (it cannot be read: {error})"));
+            }
+        }
+    }
+
+    fn items(&mut self, folder: &Path) -> io::Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for name in listed(folder)? {
+            let path = folder.join(&name);
+            let holds_model = match path.join(MODEL_FILE).metadata() {
+                Ok(metadata) => metadata.is_file(),
+                Err(error) if is_absent(&error) => false,
+                Err(error) => return Err(error),
+            };
+            if !holds_model && manifest::version_number(&name).is_some() && path.is_dir() {
+                // Its model file may still come.
+                self.snapshot.folders.insert(path);
+            }
+            items.push(Item { name, holds_model });
+        }
+        Ok(items)
+    }
+
+    fn add(&mut self, path: &Path, found: Found, siblings: &[String]) {
+        match found {
+            Found::Nothing => {}
+            Found::PassedOver(reason) => self.snapshot.passed_over.push(reason),
+            Found::Model(name, versions) => {
+                let mut found = self.complete(path, &name, versions, siblings);
+                if self.snapshot.models.contains_key(&name) {
+                    found.files = Err(format!("'{name}' and '{name}.onnx' are both there"));
+                }
+                self.snapshot.models.insert(name, found);
+            }
+        }
+    }
+
+    /// Adds what the owner wrote beside the versions, and what tells their files from others.
+    fn complete(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        versions: Result<BTreeMap<Version, PathBuf>, String>,
+        siblings: &[String],
+    ) -> FoundModel {
+        let owned = versions.and_then(|versions| {
+            let owned = match self.unchanged(folder, name) {
+                Some(owned) => owned,
+                None => read_owned(folder)?,
+            };
+            Ok((versions, owned))
+        });
+        let (versions, (manifest, labels)) = match owned {
+            Ok(complete) => complete,
+            Err(problem) => {
+                let mut stamping = owned_stamping(folder, None);
+                stamping.remark(&problem);
+                return FoundModel {
+                    files: Err(problem),
+                    stamp: stamping.stamp(),
+                };
+            }
+        };
+        let golden = versions
+            .iter()
+            .map(|(version, file)| (*version, golden(file)));
+        let golden = golden.filter(|(_, files)| !files.is_empty()).collect();
+        let folders = &mut self.snapshot.folders;
+        let stamps = versions.iter().map(|(version, file)| {
+            // A bare file is a model without a folder.
+            let siblings = (file == folder).then_some(siblings);
+            let place = Place { file, siblings };
+            (*version, stamp(&place, folders))
+        });
+        let stamps = stamps.collect();
+        let is_bare = versions.values().any(|file| file == folder);
+        let stamp = owned_stamp(folder, &manifest);
+        let files = ModelFiles {
+            versions,
+            stamps,
+            is_bare,
+            manifest,
+            labels,
+            golden,
+        };
+        FoundModel {
+            files: Ok(files),
+            stamp,
+        }
+    }
+
+    /// What an earlier look has read of a model and is the same now.
+    fn unchanged(&self, folder: &Path, name: &str) -> Option<Owned> {
+        let before = self.before.models.get(name)?;
+        let ModelFiles {
+            manifest, labels, ..
+        } = before.files.as_ref().ok()?;
+        let is_same = owned_stamp(folder, manifest) == before.stamp;
+        is_same.then(|| (manifest.clone(), labels.clone()))
     }
 }
 
-/// Adds what the owner wrote beside the versions.
-fn complete(
-    folder: &Path,
-    versions: std::collections::BTreeMap<u64, std::path::PathBuf>,
-) -> FoundModel {
+/// What a model's owner wrote beside its versions: `model.toml`, and the class names that it points at.
+type Owned = (ModelManifest, Vec<String>);
+
+fn read_owned(folder: &Path) -> Result<Owned, String> {
     let path = folder.join(MODEL_MANIFEST);
-    let manifest: ModelManifest = match path.is_file() {
+    let manifest = match path.is_file() {
         true => read_text(&path)
             .and_then(|text| ModelManifest::parse(&text))
             .map_err(|problem| format!("{MODEL_MANIFEST}: {problem}"))?,
@@ -116,16 +328,46 @@ fn complete(
         Some(Labels { file, .. }) => read_labels(folder, file)?,
         None => Vec::new(),
     };
-    let golden = versions
-        .iter()
-        .map(|(version, file)| (*version, golden(file)));
-    let golden = golden.filter(|(_, files)| !files.is_empty()).collect();
-    Ok(ModelFiles {
-        versions,
-        manifest,
-        labels,
-        golden,
-    })
+    Ok((manifest, labels))
+}
+
+fn owned_stamp(folder: &Path, manifest: &ModelManifest) -> Stamp {
+    let label_file = manifest.labels.as_ref().map(|labels| labels.file.as_str());
+    owned_stamping(folder, label_file).stamp()
+}
+
+fn owned_stamping(folder: &Path, label_file: Option<&str>) -> Stamping {
+    let mut stamping = Stamping::default();
+    for name in [Some(MODEL_MANIFEST), label_file].into_iter().flatten() {
+        if let Ok(metadata) = folder.join(name).metadata() {
+            stamping.file(name, &metadata);
+        }
+    }
+    stamping
+}
+
+/// The names in a folder, in order.
+fn listed(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        if names.len() == MOST_ENTRIES {
+            return Err(io::Error::other(format!(
+                "{} has more than {MOST_ENTRIES} entries",
+                folder.display()
+            )));
+        }
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether this says that something is not there, rather than that nobody can tell.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// The golden requests beside a version's file. A folder that cannot be listed stands for itself, so that whoever reads
@@ -169,18 +411,6 @@ fn read_text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-fn items(folder: &Path) -> Vec<Item> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let item = |entry: fs::DirEntry| {
-        let holds_model = entry.path().join(MODEL_FILE).is_file();
-        Item {
-            name: entry.file_name().to_string_lossy().into_owned(),
-            holds_model,
-        }
-    };
-    entries.map(item).collect()
-}
-
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -200,6 +430,7 @@ mod tests {
         );
         assert_eq!(snapshot.default_model.as_deref(), Some("iris"));
         let iris = snapshot.models["iris"]
+            .files
             .as_ref()
             .expect("iris is fit to load");
         assert_eq!(iris.labels, ["setosa", "versicolor", "virginica"]);
@@ -209,7 +440,7 @@ mod tests {
     #[test]
     fn a_single_file_is_a_repository_too() {
         let snapshot = scan(Path::new("models/iris/1/model.onnx")).expect("the file is there");
-        assert!(snapshot.models["model"].is_ok());
+        assert!(snapshot.models["model"].files.is_ok());
     }
 
     #[test]
@@ -225,6 +456,7 @@ mod tests {
         .expect("a temporary file");
         let snapshot = scan(folder.path()).expect("readable");
         let reason = snapshot.models["m"]
+            .files
             .as_ref()
             .expect_err("the label file lies outside");
         assert!(reason.contains("beside it"), "{reason}");

@@ -3,7 +3,7 @@
 use super::Service;
 use crate::error::Result;
 use crate::serving::deployment::PLATFORM;
-use crate::serving::registry::Target;
+use crate::serving::registry::{ModelEntry, Target};
 use crate::tensor::dtype::DataType;
 use crate::tensor::signature::TensorSpec;
 
@@ -60,16 +60,21 @@ impl Service {
         let deployment = self.deployment(target)?;
         let signature = deployment.signature();
         let tensors = |specs: &[TensorSpec]| specs.iter().map(TensorMetadata::new).collect();
+        let table = self.registry.table();
+        let entry = table.models.get(&deployment.facts.model);
+        let labels = entry.and_then(ModelEntry::labels_in_words);
+        let labels = labels.map(|labels| ("version_labels", labels));
+        let engine = [
+            ("engine", deployment.loaded.engine.to_owned()),
+            ("engine_reason", deployment.why.clone()),
+        ];
         Ok(ModelMetadata {
             name: deployment.facts.model.clone(),
             versions: self.served_versions(&deployment.facts.model)?,
             platform: PLATFORM,
             inputs: tensors(&signature.inputs),
             outputs: tensors(&signature.outputs),
-            properties: vec![
-                ("engine", deployment.loaded.engine.to_owned()),
-                ("engine_reason", deployment.why.clone()),
-            ],
+            properties: engine.into_iter().chain(labels).collect(),
         })
     }
 }

@@ -52,7 +52,17 @@ impl Service {
     /// How the version that `target` means is served.
     pub fn model_config(&self, target: &Target) -> Result<ModelConfig> {
         let deployment = self.deployment(target)?;
-        Ok(model_config(&deployment))
+        let mut config = model_config(&deployment);
+        let table = self.registry.table();
+        // What its owner says of all the versions may have changed since this one was loaded.
+        if let Some(entry) = table.models.get(&config.name) {
+            config.version_policy = entry.policy.clone();
+            let labels = entry.labels_in_words();
+            config
+                .parameters
+                .extend(labels.map(|labels| ("version_labels", labels)));
+        }
+        Ok(config)
     }
 }
 
@@ -77,7 +87,7 @@ fn model_config(deployment: &Deployment) -> ModelConfig {
         name: facts.model.clone(),
         platform: PLATFORM,
         backend: BACKEND,
-        version_policy: facts.versions.clone(),
+        version_policy: VersionPolicy::default(),
         max_batch_size: i32::try_from(max_batch_size).unwrap_or(i32::MAX),
         inputs: tensors(&signature.inputs),
         outputs: tensors(&signature.outputs),

@@ -68,6 +68,8 @@ pub struct ModelStatus {
     pub version: Option<String>,
     pub state: &'static str,
     pub reason: Option<String>,
+    /// What the version is called beside its number.
+    pub labels: Vec<String>,
     pub engine: Option<EngineStatus>,
 }
 

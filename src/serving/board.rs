@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::deployment::Deployment;
-use super::registry::{ModelEntry, Registry, VersionState};
+use super::registry::{ModelEntry, Registry, Table, VersionState};
 use crate::repository::Version;
 use crate::telemetry::metrics::Metrics;
 
@@ -47,15 +47,54 @@ impl Board {
         state.deployment().cloned()
     }
 
-    /// Changes a model's entry, and tells what takes no more requests since.
-    pub fn change(&self, model: &str, mut change: impl FnMut(&mut ModelEntry)) -> Leaving {
+    /// Changes a model's entry, which is new if there was none, and tells what takes no more requests since.
+    pub fn change(&self, model: &str, change: impl FnMut(&mut ModelEntry)) -> Leaving {
+        self.registry_change(model, change, |table| {
+            table.models.entry(model.to_owned()).or_default();
+        })
+    }
+
+    /// The same, if there is an entry.
+    pub fn change_if_there(&self, model: &str, change: impl FnMut(&mut ModelEntry)) -> Leaving {
+        self.registry_change(model, change, |_| ())
+    }
+
+    /// A model has left the repository: requests do not find it any more, and it is gone once those that it has are
+    /// answered.
+    pub fn remove(&self, model: &str) {
+        let leaving = self.change_if_there(model, |entry| {
+            entry.unload();
+            entry.is_removed = true;
+        });
+        self.drain(model, leaving, None, || ());
+    }
+
+    fn registry_change(
+        &self,
+        model: &str,
+        mut change: impl FnMut(&mut ModelEntry),
+        prepare: impl Fn(&mut Table),
+    ) -> Leaving {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, after) = self.registry.update(|table| {
-            let entry = table.models.entry(model.to_owned()).or_default();
+        let changed = self.registry.update(|table| {
+            prepare(table);
+            let entry = table.models.get_mut(model)?;
             let before = entry.clone();
             change(entry);
-            (before, entry.clone())
+            if entry.is_removed {
+                entry.problem = None;
+                let is_draining = |state: &VersionState| matches!(state, VersionState::Draining(_));
+                entry.versions.retain(|_, state| is_draining(state));
+            }
+            let after = entry.clone();
+            if after.is_removed && after.versions.is_empty() {
+                table.models.remove(model);
+            }
+            Some((before, after))
         });
+        let Some((before, after)) = changed else {
+            return Leaving::new();
+        };
         self.tell(model, &before, &after);
         let stays = |old: &Arc<Deployment>| after.served().any(|(_, new)| Arc::ptr_eq(old, new));
         let leaving = before.served().filter(|(_, old)| !stays(old));
@@ -175,7 +214,7 @@ impl<Then: FnOnce()> Drain<Then> {
         for (_, deployment) in leaving {
             let_go(deployment);
         }
-        board.change(&model, |entry| {
+        board.change_if_there(&model, |entry| {
             for (version, deployment) in &left {
                 // It may be loaded anew already, or another one of the same version drains.
                 let state = entry.versions.get(version);

@@ -20,8 +20,8 @@ use super::usage::Usage;
 use crate::config::EngineRules;
 use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
-use crate::repository::Version;
-use crate::repository::manifest::{Labels, VersionPolicy};
+use crate::repository::manifest::Labels;
+use crate::repository::{Origin, Version};
 use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::batch::ShapeClass;
@@ -69,8 +69,6 @@ pub struct Facts {
     pub verdict: Verdict,
     /// What every engine that serves it must have answered as expected.
     pub golden: GoldenFiles,
-    /// Which versions of the model are served.
-    pub versions: VersionPolicy,
     /// What it has done, on whichever engine.
     pub statistics: Arc<Statistics>,
     labels: Option<Labels>,
@@ -78,6 +76,8 @@ pub struct Facts {
     knobs: Knobs,
     class_names: Option<ClassNames>,
     stamp: Stamp,
+    /// What it was made from.
+    pub origin: Origin,
 }
 
 /// What tells a file from another one in its place.
@@ -214,10 +214,10 @@ impl Deployment {
             class_names: ClassNames::new(files, running.model.signature())?,
             signature: running.model.signature().clone(),
             knobs: Knobs::new(&files.manifest, &machinery.defaults),
-            versions: files.manifest.versions.clone(),
             labels: files.manifest.labels.clone(),
             statistics: statistics.clone(),
             stamp,
+            origin: files.origin(version),
             rules,
             verdict,
             golden,

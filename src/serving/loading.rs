@@ -63,6 +63,7 @@ impl Machinery {
                 tracing::info!(model, version, engine, took_ms, "model loaded");
             }
             Err(error) => {
+                self.metrics.load_failed(&model, &version.to_string());
                 if error.is_out_of_memory() {
                     self.metrics
                         .load_out_of_memory(&model, &version.to_string());

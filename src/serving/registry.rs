@@ -11,6 +11,7 @@ use self::entry::not_ready;
 pub use self::entry::{ModelEntry, VersionState};
 use super::deployment::Deployment;
 use crate::error::{Error, Result};
+use crate::repository::manifest::quoted;
 
 /// The models as requests see them. Reading takes no lock.
 #[derive(Default)]
@@ -131,10 +132,7 @@ impl Table {
                 .as_ref()
                 .ok_or_else(|| self.no_default())?,
         };
-        let model = self
-            .models
-            .get(name)
-            .ok_or_else(|| self.unknown_model(name))?;
+        let model = self.model(name)?;
         match &target.version {
             Some(version) => model.resolve_version(name, version),
             None => model.resolve_default(name),
@@ -145,7 +143,14 @@ impl Table {
     pub fn model(&self, name: &str) -> Result<&ModelEntry> {
         self.models
             .get(name)
+            .filter(|model| !model.is_removed)
             .ok_or_else(|| self.unknown_model(name))
+    }
+
+    /// The names of the models, but for those that only finish what they have.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        let there = self.models.iter().filter(|(_, model)| !model.is_removed);
+        there.map(|(name, _)| name)
     }
 
     fn no_default(&self) -> Error {
@@ -161,12 +166,12 @@ impl Table {
         match &self.scan {
             Scan::Running => not_ready("the model repository is being read; try again".to_owned()),
             Scan::Failed(reason) => not_ready(reason.clone()),
-            Scan::Done if self.models.is_empty() => {
+            Scan::Done if self.names().next().is_none() => {
                 Error::not_found(format!("{what}: the repository is empty"))
             }
             Scan::Done => {
-                let names: Vec<_> = self.models.keys().map(|name| format!("'{name}'")).collect();
-                Error::not_found(format!("{what}; the models are {}", names.join(", ")))
+                let names = quoted(self.names());
+                Error::not_found(format!("{what}; the models are {names}"))
             }
         }
     }
@@ -195,7 +200,8 @@ impl Table {
                 Some(format!("model '{name}' is not served: {reason}"))
             }
             _ if !self.models.values().any(ModelEntry::is_served) => {
-                Some(match self.models.iter().find_map(unserved) {
+                let mut there = self.models.iter().filter(|(_, model)| !model.is_removed);
+                Some(match there.find_map(unserved) {
                     Some((name, reason)) => format!("no model is served; '{name}': {reason}"),
                     None => "no model is served: the repository is empty".to_owned(),
                 })

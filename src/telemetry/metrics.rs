@@ -72,9 +72,11 @@ struct Inner {
     model_state: IntGaugeVec,
     model_load_duration: GaugeVec,
     model_memory: IntGaugeVec,
+    load_failures: IntCounterVec,
     loads_abandoned: IntCounterVec,
     loads_out_of_memory: IntCounterVec,
     plan_cache: PlanCacheSeries,
+    repository_readable: IntGauge,
     cpu_usage_ratio: Gauge,
     cpu_samples: Mutex<Vec<(Instant, Duration)>>,
     /// The CPUs that a ratio of 1 stands for.
@@ -180,6 +182,11 @@ impl Metrics {
                  without a trial the size of its file.",
                 &model,
             ),
+            load_failures: new.counters(
+                "onnxd_model_load_failures_total",
+                "Loads of a model's version that failed, for whichever reason.",
+                &model,
+            ),
             loads_abandoned: new.counters(
                 "onnxd_model_loads_abandoned_total",
                 "Loads that took longer than inference.load_timeout_ms and were given up.",
@@ -205,6 +212,10 @@ impl Metrics {
                     "About how much memory these plans take.",
                 ),
             },
+            repository_readable: new.int_gauge(
+                "onnxd_repository_readable",
+                "1 if the last look at the model repository could read it, else 0.",
+            ),
             cpu_usage_ratio: new.gauge(
                 "onnxd_cpu_usage_ratio",
                 "CPU used over the last seconds as a share of the quota, or of the usable CPUs without one.",
@@ -431,6 +442,19 @@ impl Metrics {
         };
         metrics.show_outcomes();
         metrics
+    }
+
+    /// Counts a load that failed.
+    pub fn load_failed(&self, model: &str, version: &str) {
+        self.inner
+            .load_failures
+            .with_label_values(&[model, version])
+            .inc();
+    }
+
+    /// Shows whether the last look at the model repository could read it.
+    pub fn set_repository_readable(&self, is_readable: bool) {
+        self.inner.repository_readable.set(is_readable.into());
     }
 
     /// Counts a load that was given up.

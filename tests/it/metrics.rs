@@ -87,6 +87,7 @@ fn names_types_and_labels_are_those_that_dashboards_know() {
         onnxd_queue_dropped_total counter model,reason,version
         onnxd_queue_duration_seconds histogram le,model,version
         onnxd_queue_rows gauge model,version
+        onnxd_repository_readable gauge
         process_cpu_seconds_total counter
         process_open_fds gauge
         process_resident_memory_bytes gauge

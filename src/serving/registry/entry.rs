@@ -1,12 +1,12 @@
 //! One model as requests see it: its versions and their states, and which of them a request means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::config::validate::canonical_version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Version;
+use crate::repository::manifest::{VersionName, VersionPolicy};
 use crate::serving::deployment::Deployment;
 
 /// What a client is told to wait for a model that is being loaded.
@@ -18,12 +18,20 @@ pub struct ModelEntry {
     pub versions: BTreeMap<Version, VersionState>,
     /// The version that a request means which names none; else the newest that serves.
     pub default_version: Option<Version>,
+    /// Names for versions, which work wherever a version's number does.
+    pub labels: BTreeMap<String, Version>,
+    /// What is served for a label alone, which a request that names no version never means by itself.
+    pub only_labelled: BTreeSet<Version>,
+    /// Which versions its owner wants served.
+    pub policy: VersionPolicy,
     /// What is wrong with the model as a whole.
     pub problem: Option<String>,
     /// Why what lies in the repository now did not take the place of a version, which goes on as it was.
     pub refused: BTreeMap<Version, Arc<Error>>,
     /// Whether readiness may depend on it: it was there at the start, and nobody has unloaded it.
     pub is_required: bool,
+    /// Whether it has left the repository, and only finishes what it has.
+    pub is_removed: bool,
 }
 
 /// The state of one version.
@@ -140,6 +148,12 @@ impl ModelEntry {
             .filter_map(|(version, state)| Some((*version, state.deployment()?)))
     }
 
+    /// Whether this version takes traffic.
+    pub fn serves(&self, version: Version) -> bool {
+        let state = self.versions.get(&version);
+        state.is_some_and(|state| state.deployment().is_some())
+    }
+
     /// Whether a request that names no version is answered.
     pub fn is_served(&self) -> bool {
         self.default_deployment().is_some()
@@ -154,8 +168,10 @@ impl ModelEntry {
 
     /// Whether a request that names no version may mean this one.
     fn may_be_default(&self, version: Version) -> bool {
-        self.default_version
-            .is_none_or(|default| default == version)
+        match self.default_version {
+            Some(default) => default == version,
+            None => !self.only_labelled.contains(&version),
+        }
     }
 
     /// Why the version that a request means which names none does not serve, if it was tried.
@@ -181,11 +197,11 @@ impl ModelEntry {
     }
 
     pub(super) fn unserved_reason(&self) -> Option<String> {
-        if let Some(problem) = &self.problem {
-            return Some(problem.clone());
-        }
         if self.is_served() {
             return None;
+        }
+        if let Some(problem) = &self.problem {
+            return Some(problem.clone());
         }
         Some(match (self.default_failure(), self.default_version) {
             (Some((version, error)), _) => format!("version {version}: {}", error.chain()),
@@ -219,21 +235,68 @@ impl ModelEntry {
     }
 
     pub(super) fn resolve_version(&self, name: &str, written: &str) -> Result<Arc<Deployment>> {
-        let version =
-            canonical_version(written).and_then(|version| version.parse::<Version>().ok());
-        match version.and_then(|version| self.versions.get(&version)) {
-            Some(VersionState::Ready(deployment)) => Ok(deployment.clone()),
-            Some(VersionState::Loading) => Err(not_ready(format!(
+        match self
+            .version(written)
+            .map(|version| self.versions.get(&version))
+        {
+            Some(Some(VersionState::Ready(deployment))) => Ok(deployment.clone()),
+            Some(Some(VersionState::Loading)) => Err(not_ready(format!(
                 "model '{name}' version {written} is being loaded; try again"
             ))),
-            Some(VersionState::Failed(error)) => Err(not_served(name, error)),
-            Some(VersionState::Draining(_) | VersionState::Unloaded) => Err(unloaded(name)),
-            None if self.problem.is_some() => self.resolve_default(name),
-            None => Err(Error::not_found(format!(
-                "model '{name}' has no version '{written}'; the versions served are {}",
-                self.version_list()
-            ))),
+            Some(Some(VersionState::Failed(error))) => Err(not_served(name, error)),
+            Some(Some(VersionState::Draining(_) | VersionState::Unloaded))
+                if self.is_unloaded() =>
+            {
+                Err(unloaded(name))
+            }
+            _ if self.problem.is_some() && !self.is_served() => self.resolve_default(name),
+            _ => Err(self.no_version(name, written)),
         }
+    }
+
+    /// The number of a version that is written as a number or as one of the model's labels.
+    pub fn version(&self, written: &str) -> Option<Version> {
+        match VersionName::parse(written)? {
+            VersionName::Number(version) => Some(version),
+            VersionName::Label(label) => self.labels.get(&label).copied(),
+        }
+    }
+
+    fn no_version(&self, name: &str, written: &str) -> Error {
+        let mut message = format!(
+            "model '{name}' has no version '{written}'; the versions served are {}",
+            self.version_list()
+        );
+        if let Some(labels) = self.label_list() {
+            message.push_str("; the labels are ");
+            message.push_str(&labels);
+        }
+        Error::not_found(message)
+    }
+
+    /// The labels with their versions, for messages, where there are any.
+    pub fn label_list(&self) -> Option<String> {
+        let labels = self.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(label, version)| format!("'{label}' ({version})"))
+            .collect();
+        (!labels.is_empty()).then(|| labels.join(", "))
+    }
+
+    /// The labels with their versions, as `canary=2, stable=1`, where there are any.
+    pub fn labels_in_words(&self) -> Option<String> {
+        let labels = self.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(label, version)| format!("{label}={version}"))
+            .collect();
+        (!labels.is_empty()).then(|| labels.join(", "))
+    }
+
+    /// The labels of one version.
+    pub fn labels_of(&self, version: Version) -> impl Iterator<Item = &String> {
+        let labels = self.labels.iter();
+        let labels = labels.filter(move |(_, labelled)| **labelled == version);
+        labels.map(|(label, _)| label)
     }
 
     /// The versions that take traffic, for messages.

@@ -55,6 +55,7 @@ impl Setup {
             ("server.drain_delay_ms", "0"),
             ("inference.threads", "1"),
             ("repository.path", &path),
+            ("repository.poll_ms", "20"),
         ];
         Setup {
             folder,
@@ -78,6 +79,11 @@ impl Setup {
     pub fn file(self, path: &str, contents: impl AsRef<[u8]>) -> Setup {
         put(self.folder.path(), path, contents.as_ref());
         self
+    }
+
+    /// Where the models are that are added.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Loads what is added on the real engine.
@@ -114,7 +120,7 @@ impl Setup {
 
     /// Starts a server that lives as long as the process, which would leave its folder behind.
     pub fn start_shared(self) -> TestServer {
-        let mut server = self.start();
+        let mut server = self.with("repository.mode", "static").start();
         server.folder = None;
         server
     }

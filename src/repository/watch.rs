@@ -1,0 +1,201 @@
+//! Looks at a repository again and again, and tells what is there once it has settled.
+//!
+//! One way: look → what has settled → whoever loads. A look comes at the latest when the interval is over, and sooner
+//! when the file system tells of a change. Blocking for as long as the storage does, it has a thread of its own.
+
+mod events;
+mod settle;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use self::events::Stopper;
+use self::events::{Events, Woken};
+use self::settle::{Moment, Settling};
+use super::Snapshot;
+use super::store::Source;
+use crate::error::{Error, Result};
+
+/// How long a change must stay as it is before it counts, unless looks come more often.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Between two looks lies at least this, however many events there are.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a watch tells.
+#[derive(Debug)]
+pub enum Seen {
+    /// What is to be served from now on.
+    Found(Found),
+    /// Nobody can tell what is to be served, so that what is served stays.
+    Unreadable(Error),
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    pub snapshot: Snapshot,
+    /// Models whose files are still being written.
+    pub unsettled: Vec<String>,
+}
+
+/// Watches one repository.
+pub struct Watch {
+    source: Arc<dyn Source>,
+    interval: Duration,
+    settle: Duration,
+    events: Events,
+}
+
+impl Watch {
+    /// A watch over `source` that looks at least as often as `interval` says, and what ends it when it is dropped.
+    pub fn new(source: Arc<dyn Source>, interval: Option<Duration>) -> Result<(Watch, Stopper)> {
+        let (events, stopper) = Events::new()?;
+        let interval = interval.unwrap_or_else(|| source.interval());
+        let watch = Watch {
+            settle: SETTLE.min(interval),
+            source,
+            interval,
+            events,
+        };
+        Ok((watch, stopper))
+    }
+
+    /// Tells what is there, and again when that has changed, until it is stopped.
+    pub fn run(mut self, mut tell: impl FnMut(Seen)) {
+        let mut eye = Eye::new(self.settle);
+        loop {
+            let began = Instant::now();
+            let look = self.source.look(&eye.last);
+            let moment = Moment {
+                at: Instant::now(),
+                wall: SystemTime::now(),
+            };
+            if let Some(seen) = eye.see(look, moment) {
+                tell(seen);
+            }
+            let is_new = self.events.listen(&eye.last.folders);
+            let next = match is_new {
+                true => began,
+                false => eye.due().unwrap_or(began + self.interval),
+            };
+            if self.wait(next.min(began + self.interval)) == Woken::ByEnd {
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self, next: Instant) -> Woken {
+        let least = Instant::now() + LEAST_PAUSE.min(self.interval);
+        match self.events.pause(least) {
+            Woken::ByEnd => Woken::ByEnd,
+            Woken::ByTime | Woken::ByEvent => self.events.wait(next),
+        }
+    }
+}
+
+/// Makes sense of looks, one after the other.
+struct Eye {
+    settling: Settling,
+    settle: Duration,
+    /// What was found last, settled or not.
+    last: Snapshot,
+    /// What counts.
+    counts: Snapshot,
+    told: Option<Found>,
+    trouble: Option<Trouble>,
+    began: Option<Instant>,
+}
+
+/// Since when looking fails, and whether that was told.
+struct Trouble {
+    since: Instant,
+    is_told: bool,
+}
+
+impl Eye {
+    fn new(settle: Duration) -> Eye {
+        Eye {
+            settling: Settling::new(settle),
+            settle,
+            last: Snapshot::default(),
+            counts: Snapshot::default(),
+            told: None,
+            trouble: None,
+            began: None,
+        }
+    }
+
+    /// When to look again at the latest, because something may have settled then.
+    fn due(&self) -> Option<Instant> {
+        let trouble = self.trouble.as_ref().filter(|trouble| !trouble.is_told);
+        let trouble = trouble.map(|trouble| trouble.since + self.settle);
+        trouble.or_else(|| self.settling.due())
+    }
+
+    fn see(&mut self, look: Result<Snapshot>, moment: Moment) -> Option<Seen> {
+        match look.and_then(|now| self.believe(now)) {
+            Ok(now) => self.found(now, moment),
+            Err(error) => self.unreadable(error, moment),
+        }
+    }
+
+    /// A folder that is empty where another one was full is a mount that has gone, and no wish to serve nothing.
+    fn believe(&self, now: Snapshot) -> Result<Snapshot> {
+        let is_gone = now.root != self.last.root && now.models.is_empty();
+        match is_gone && !self.last.models.is_empty() {
+            true => Err(Error::unavailable(
+                "another folder is in the place of the model repository, and holds no model",
+            )),
+            false => Ok(now),
+        }
+    }
+
+    fn found(&mut self, now: Snapshot, moment: Moment) -> Option<Seen> {
+        let was_told = self.trouble.take().is_some_and(|trouble| trouble.is_told);
+        let snapshot = self.settling.look(&self.counts, &now, moment);
+        let unsettled = self.settling.withheld(&now, &snapshot);
+        let unsettled: Vec<String> = unsettled.into_iter().cloned().collect();
+        self.counts = snapshot.clone();
+        self.last = now;
+        let began = *self.began.get_or_insert(moment.at);
+        // What was written just before the start has the time to settle.
+        let is_early =
+            moment.at.duration_since(began) < self.settle && self.settling.due().is_some();
+        if self.told.is_none() && is_early {
+            return None;
+        }
+        let found = Found {
+            snapshot,
+            unsettled,
+        };
+        let is_told = !was_told && self.told.as_ref().is_some_and(|told| is_same(told, &found));
+        (!is_told).then(|| {
+            self.told = Some(found.clone());
+            Seen::Found(found)
+        })
+    }
+
+    fn unreadable(&mut self, error: Error, moment: Moment) -> Option<Seen> {
+        self.settling.interrupted();
+        let trouble = self.trouble.get_or_insert(Trouble {
+            since: moment.at,
+            is_told: false,
+        });
+        // At the start nothing is served that could go on, and whoever asks should learn why.
+        let is_lasting = moment.at.duration_since(trouble.since) >= self.settle;
+        let is_told = !trouble.is_told && (is_lasting || self.told.is_none());
+        is_told.then(|| {
+            trouble.is_told = true;
+            Seen::Unreadable(error)
+        })
+    }
+}
+
+/// Whether two looks say the same to whoever loads.
+fn is_same(one: &Found, other: &Found) -> bool {
+    let (a, b) = (&one.snapshot, &other.snapshot);
+    one.unsettled == other.unsettled
+        && a.models == b.models
+        && a.default_model == b.default_model
+        && a.passed_over == b.passed_over
+}
