@@ -91,8 +91,13 @@ fn round(mut random: Random, mode: &'static str, duration: Duration) {
     });
     let told = books.summary();
     println!("{mode}: {told}");
-    let violations = books.violations();
-    assert!(violations.is_empty(), "{mode}: {violations:#?}");
+    let check = || {
+        let violations = books.violations();
+        assert!(violations.is_empty(), "{mode}: {violations:#?}");
+    };
+    check();
+    Disk::new(&server, &books, random.split()).settle();
+    check();
     server.check_the_end(&books);
     books.check_that_the_sound_are_spared();
     books.check_that_all_was_seen(duration);

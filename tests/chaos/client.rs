@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::books::Books;
-use super::disk::{CHANGING, COUNTED, STEADY, VERSIONS};
+use super::disk::{CHANGING, COUNTED, LABEL, STEADY, VERSIONS};
 use super::engine::{LEAST_SENT, function, is_poison};
 use super::random::Random;
 use super::server::{BODY_BYTES, ChaosServer, QUEUE_ROWS};
@@ -23,10 +23,19 @@ pub struct Client<'a> {
 /// A request and what may come of it.
 struct Sent {
     model: &'static str,
-    version: Option<u64>,
+    version: Asked,
     rows: Vec<i64>,
     kind: Kind,
     request: Request,
+}
+
+/// Which version a request names.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    None,
+    Number(u64),
+    /// By the label that moves between versions.
+    Labelled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,10 +129,12 @@ impl<'a> Client<'a> {
     }
 
     fn make(&mut self, model: &'static str) -> Sent {
-        let version = match (model, self.random.one_in(3)) {
-            (STEADY | COUNTED, true) => Some(1),
-            (_, true) => Some(1 + self.random.below(VERSIONS)),
-            (_, false) => None,
+        let version = match (model, self.random.below(6)) {
+            (STEADY | COUNTED, 0 | 1) => Asked::Number(1),
+            (STEADY | COUNTED, _) => Asked::None,
+            (_, 0 | 1) => Asked::Number(1 + self.random.below(VERSIONS)),
+            (_, 2) => Asked::Labelled,
+            _ => Asked::None,
         };
         let kind = match self.random.below(30) {
             0 => Kind::Poisoned,
@@ -164,10 +175,11 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn request(&mut self, model: &str, version: Option<u64>, rows: &[i64], kind: Kind) -> Request {
+    fn request(&mut self, model: &str, version: Asked, rows: &[i64], kind: Kind) -> Request {
         let versioned = |path: String, before: &str| match version {
-            Some(version) => format!("{path}{before}{version}"),
-            None => path,
+            Asked::Number(version) => format!("{path}{before}{version}"),
+            Asked::Labelled => format!("{path}{before}{LABEL}"),
+            Asked::None => path,
         };
         let mut parameters = json!({});
         if kind == Kind::Hurried {
@@ -264,7 +276,7 @@ fn wrong_answer(sent: &Sent, answer: &Value, books: &Books) -> Option<String> {
     if answer["model_name"] != sent.model
         || written.model != sent.model
         || answer["model_version"] != version.as_str()
-        || sent.version.is_some_and(|asked| asked != written.version)
+        || matches!(sent.version, Asked::Number(asked) if asked != written.version)
     {
         return Some(format!("it comes from another version: {written:?}"));
     }

@@ -11,7 +11,8 @@ use super::books::{Books, Written};
 use super::engine::function;
 use super::random::Random;
 use super::server::ChaosServer;
-use super::support::client::Request;
+use super::support::client::{Answer, Request};
+use super::support::eventually;
 
 /// The model that nothing happens to.
 pub const STEADY: &str = "steady";
@@ -21,6 +22,8 @@ pub const COUNTED: &str = "counted";
 pub const CHANGING: [&str; 2] = ["left", SHORT];
 /// The one whose runs are short.
 const SHORT: &str = "short";
+/// What some version of theirs is called besides its number.
+pub const LABEL: &str = "stable";
 /// Their versions.
 pub const VERSIONS: u64 = 4;
 
@@ -121,7 +124,7 @@ pub fn steady_request() -> Request {
 }
 
 /// Puts a version's files in place, whole: beside it first, then by its name.
-fn put(repository: &Path, books: &Books, (name, version): (&str, u64), kind: Kind) {
+fn put(repository: &Path, books: &Books, (name, version): (&str, u64), kind: Kind) -> i64 {
     let generation = books.enter(Written {
         model: name.to_owned(),
         version,
@@ -144,6 +147,7 @@ fn put(repository: &Path, books: &Books, (name, version): (&str, u64), kind: Kin
     let _ = fs::rename(&place, &gone);
     fs::rename(&unfinished, &place).expect("nothing is in its place");
     let _ = fs::remove_dir_all(&gone);
+    generation
 }
 
 /// Whoever changes the repository.
@@ -170,14 +174,17 @@ impl<'a> Disk<'a> {
         match self.random.below(10) {
             0..6 => {
                 let kind = self.random.pick(&KINDS);
-                put(repository, self.books, (model, version), kind);
+                let _ = put(repository, self.books, (model, version), kind);
             }
             6 => drop(fs::remove_dir_all(
                 repository.join(model).join(version.to_string()),
             )),
             7 => drop(fs::remove_dir_all(repository.join(model))),
-            8 => self.put_manifest(model, "versions = \"all\""),
-            _ => self.put_manifest(model, "versions = { latest = 2 }"),
+            at => {
+                let policy = if at == 8 { "\"all\"" } else { "{ latest = 2 }" };
+                let labels = format!("version_labels = {{ {LABEL} = {version} }}");
+                self.put_manifest(model, &format!("versions = {policy}\n{labels}\n"));
+            }
         }
         if !self.server.is_watching {
             let verb = if self.random.one_in(8) {
@@ -187,7 +194,35 @@ impl<'a> Disk<'a> {
             };
             self.order(verb, model);
         }
-        thread::sleep(Duration::from_millis(10 + self.random.below(60)));
+        // Whoever watches waits until files are left alone.
+        let is_left_alone = self.server.is_watching && self.random.one_in(3);
+        let pause = if is_left_alone { 1500 } else { 10 };
+        thread::sleep(Duration::from_millis(pause + self.random.below(60)));
+    }
+
+    /// Puts one last good version into every model; it is what they answer with in the end.
+    pub fn settle(&mut self) {
+        let last = VERSIONS + 1;
+        for model in CHANGING {
+            let repository = self.server.repository();
+            let generation = put(repository, self.books, (model, last), Kind::GoodWithGolden);
+            self.put_manifest(model, "versions = { latest = 1 }\n");
+            if !self.server.is_watching {
+                self.order("load", model);
+            }
+            eventually("the last good version answers", || {
+                let answer = self.ask_default(model);
+                answer.status == 200 && answer.json()["outputs"]["generation"][0] == generation
+            });
+        }
+    }
+
+    /// Asks what is too small to meet a fault, beside what clients count.
+    fn ask_default(&self, model: &str) -> Answer {
+        self.books.unsure(model);
+        let request = json!({ "inputs": { "x": [1] } }).to_string();
+        self.server
+            .ask(&Request::post(&format!("/predict/{model}"), request))
     }
 
     fn put_manifest(&self, model: &str, text: &str) {
@@ -199,10 +234,7 @@ impl<'a> Disk<'a> {
 
     /// What was loaded is what is on disk, which nobody else changes.
     fn check_that_it_took_effect(&self, model: &str) {
-        let request = json!({ "inputs": { "x": [1] } }).to_string();
-        let answer = self
-            .server
-            .ask(&Request::post(&format!("/predict/{model}"), request));
+        let answer = self.ask_default(model);
         if answer.status == 429 {
             return;
         }

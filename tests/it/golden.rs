@@ -2,9 +2,13 @@
 
 mod tool;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
+use crate::support::eventually;
 use crate::support::planted::Habit::{self, *};
 use crate::support::server::{Setup, TestServer};
 
@@ -174,6 +178,24 @@ fn an_engine_that_fails_on_a_golden_request_does_not_serve() {
         let server = setup(right(), &[("tract", habit), ("rten", Honest)]).start();
         check_standings(&server, &[("tract", "disproven"), ("rten", "alone")]);
     }
+}
+
+#[test]
+fn an_engine_takes_no_others_place_before_it_has_answered_them_here_too() {
+    static LOADS: AtomicUsize = AtomicUsize::new(0);
+    // Honest while it is examined.
+    let is_loaded_again = || LOADS.fetch_add(1, Ordering::Relaxed) > 0;
+    let slow = Takes(|_, _| Duration::from_millis(5));
+    let engines = [("tract", slow), ("rten", LiesWhen(is_loaded_again))];
+    let server = setup(right(), &engines).start();
+    check_standings(&server, &[("tract", "agrees"), ("rten", "agrees")]);
+    eventually("it is loaded to be measured", || {
+        LOADS.load(Ordering::Relaxed) > 1
+    });
+    for _ in 0..100 {
+        assert_eq!(ask(&server).ok()["outputs"]["label_out"], json!([3]));
+    }
+    assert_eq!(model(&server)["engine"], "tract");
 }
 
 #[test]

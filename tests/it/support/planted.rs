@@ -21,6 +21,8 @@ pub enum Habit {
     Honest,
     /// Adds one to every element of this output.
     Lies(usize),
+    /// Adds one to every element of the second output, where this says so when the model is loaded.
+    LiesWhen(fn() -> bool),
     /// Gives every output one dimension more.
     LiesInShape,
     /// Gives one output fewer.
@@ -72,8 +74,12 @@ impl Engine for Planted {
             Habit::NeverLoads => self.gate.pass(),
             _ => {}
         }
+        let habit = match self.habit {
+            Habit::LiesWhen(lies) if lies() => Habit::Lies(1),
+            habit => habit,
+        };
         Ok(Arc::new(PlantedModel {
-            habit: self.habit,
+            habit,
             inner: self.inner.load(source, tried)?,
             gate: self.gate.clone(),
         }))
