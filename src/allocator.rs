@@ -37,6 +37,17 @@ pub fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
+/// Lets the large allocations take so many bytes more than they do now.
+pub fn set_further(bytes: usize) {
+    set_limit(HELD.load(Ordering::Relaxed).saturating_add(bytes));
+}
+
+/// How many bytes more the large allocations may take.
+pub fn left() -> usize {
+    let limit = LIMIT.load(Ordering::Relaxed);
+    limit.saturating_sub(HELD.load(Ordering::Relaxed))
+}
+
 /// Notes that an allocator other than this one, a library's own, was refused memory.
 pub fn note_refusal() {
     HAS_REFUSED.store(true, Ordering::Relaxed);
@@ -146,6 +157,12 @@ mod tests {
             let small = allocator.alloc(layout(LARGE - 1));
             assert!(!small.is_null(), "small ones are not counted");
             allocator.dealloc(small, layout(LARGE - 1));
+            set_further(LARGE);
+            assert_eq!(left(), LARGE);
+            assert!(allocator.alloc(layout(2 * LARGE)).is_null());
+            let further = allocator.alloc(layout(LARGE));
+            assert!(!further.is_null());
+            allocator.dealloc(further, layout(LARGE));
             allocator.dealloc(first, layout(3 * LARGE));
             let second = allocator.alloc_zeroed(layout(4 * LARGE));
             assert!(!second.is_null());

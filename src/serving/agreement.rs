@@ -82,8 +82,11 @@ pub fn examine(
         mut findings,
         models,
         was_given_up,
+        witnesses,
         ..
     } = hearing;
+    // Whoever drops the models then drops all of them.
+    witnesses.dismiss();
     let mut verdict = Verdict {
         findings: names
             .iter()

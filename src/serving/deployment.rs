@@ -13,7 +13,7 @@ use super::golden::GoldenFiles;
 use super::knobs::{Defaults, Knobs};
 use super::lane::{Completed, Lane, LaneConfig, Request, Split};
 use super::loading::Wanted;
-use super::memory::{Held, Ledger, Promise};
+use super::memory::{Held, Ledger, Promise, Scale};
 use super::statistics::Statistics;
 use super::trial::Trial;
 use super::usage::Usage;
@@ -179,6 +179,8 @@ impl Deployment {
             .get(&version)
             .ok_or_else(|| Error::not_found(format!("there is no version {version}")))?;
         let stamp = stamp(path);
+        // Without a trial the models of all engines are there for a while.
+        let scale = found.as_ref().and_then(|_| machinery.memory.scale());
         let source = ModelSource::read(path)?;
         let rules = files.manifest.engine_rules(&machinery.engine_rules);
         let golden = GoldenFiles::of(files, version);
@@ -198,10 +200,12 @@ impl Deployment {
             workers: machinery.budget.threads(),
             threads: 1,
         };
-        let bytes = verdict.held_bytes(engine);
+        let file = source.bytes.len() as u64;
+        drop(source);
+        let added = scale.map(Scale::added);
         let running = Running {
             engine,
-            held: Arc::new(promise.keep(bytes.unwrap_or(source.bytes.len() as u64))),
+            held: Arc::new(promise.keep(held(verdict.held_bytes(engine), added, file))),
             why: why(&verdict, engine),
             model: runs,
             split,
@@ -364,6 +368,15 @@ fn first_that_loads(
         }
     }
     Err(first_error.unwrap_or_else(|| Error::internal("no engine of the verdict is there")))
+}
+
+/// What a model holds: as measured here, unless that is far from what its trial says, since requests run meanwhile. An
+/// engine may keep one more copy of the weights here, or there.
+fn held(in_trial: Option<u64>, added: Option<u64>, file: u64) -> u64 {
+    match (in_trial, added) {
+        (Some(in_trial), Some(added)) => added.clamp(in_trial / 2, in_trial.saturating_mul(2)),
+        (in_trial, _) => in_trial.unwrap_or(file),
+    }
 }
 
 fn why(verdict: &Verdict, engine: &str) -> String {

@@ -5,7 +5,7 @@
 //! has accounted for counts as well.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use crate::allocator;
@@ -39,6 +39,8 @@ pub struct Ledger {
     /// What requests take of it.
     in_flight: Read,
     promised: Mutex<Promised>,
+    /// One load at a time is on the scale.
+    scale: Mutex<()>,
     /// Wakes whoever waits for others to have loaded.
     settled: Condvar,
     freed: AtomicU64,
@@ -71,6 +73,7 @@ impl Ledger {
             taken,
             in_flight,
             promised: Mutex::default(),
+            scale: Mutex::default(),
             settled: Condvar::new(),
             freed: AtomicU64::new(0),
         })
@@ -110,6 +113,21 @@ impl Ledger {
         let promised = self.lock();
         let available = available.saturating_sub(promised.loading);
         available.min(self.free(&promised))
+    }
+
+    /// Begins to measure what the process takes more, unless another load is being measured: that one may never end.
+    pub fn scale(&self) -> Option<Scale<'_>> {
+        let _turn = match self.scale.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let (ledger, before) = (self, (self.taken)());
+        Some(Scale {
+            ledger,
+            before,
+            _turn,
+        })
     }
 
     /// The error of a load that needs so much in words, with all the numbers.
@@ -181,6 +199,21 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, Promised> {
         self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the process took when a load began.
+pub struct Scale<'a> {
+    ledger: &'a Ledger,
+    before: u64,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Scale<'_> {
+    /// What it takes more by now. Requests that run meanwhile make it less exact.
+    pub fn added(self) -> u64 {
+        allocator::give_back();
+        (self.ledger.taken)().saturating_sub(self.before)
     }
 }
 
@@ -329,6 +362,18 @@ mod tests {
             drop(held);
             waited
         })
+    }
+
+    #[test]
+    fn only_one_load_at_a_time_is_measured() {
+        let taken = Arc::new(AtomicU64::new(10 * MIB));
+        let read = taken.clone();
+        let ledger = ledger(0, Box::new(move || read.load(Ordering::Relaxed)));
+        let scale = ledger.scale().expect("nothing is on it");
+        assert!(ledger.scale().is_none(), "it would see the other's");
+        taken.store(17 * MIB, Ordering::Relaxed);
+        assert_eq!(scale.added(), 7 * MIB);
+        assert!(ledger.scale().is_some());
     }
 
     #[test]

@@ -35,15 +35,17 @@ def free_port():
 
 
 class Server:
-    """One process, which logs to a file in `folder`. It gets the given environment over DEFAULTS and nothing of ours."""
+    """One process, which logs to a file in `folder`. It gets the given environment over DEFAULTS and nothing of ours;
+    `before` is called in it before it begins."""
 
-    def __init__(self, folder, port=0, models=MODELS, ready_within=30, **environment):
+    def __init__(self, folder, port=0, models=MODELS, ready_within=30, before=None, **environment):
         self.log = folder / "onnxd.log"
         command = [BINARY, "serve", "--address", "127.0.0.1", "--port", str(port), "--grpc-port", "0", "--models", models]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+                command, cwd=folder, env=DEFAULTS | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=before,
+            )  # fmt: skip
         try:
             # Port 0 lets the system choose, and the log tells what it chose.
             self.port = wait_until(lambda: self._port_of("address"), 10, "onnxd listens")

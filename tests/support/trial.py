@@ -34,7 +34,7 @@ class Trial:
     def examine(self, path, memory):
         """What the trial reports; nothing when it was lost."""
         rules = {"agreement": "require", "patience": {"secs": 10, "nanos": 0}}
-        job = {"path": str(path), "engines": [self.engine], "rules": rules, "memory": memory}
+        job = {"path": str(path), "engines": [self.engine], "rules": rules, "golden": {"files": []}, "memory": memory}
         print(json.dumps(job), file=self.process.stdin, flush=True)
         report = self.process.stdout.readline()
         return json.loads(report) if report else None

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::cache::{Key, Made, PlanCache};
 use super::graph::{Graph, Plan};
 use super::ladder::{Foothold, Frozen, MOST_FROZEN_ELEMENTS};
+use crate::allocator;
 use crate::engine::STACK_BYTES;
 use crate::error::{Error, Result};
 use crate::tensor::signature::{CheckedInputs, Signature};
@@ -135,6 +136,9 @@ impl Plans {
                 );
             }
             plans.making.store(false, Ordering::Release);
+            // It may have been the last to hold a model that was unloaded meanwhile.
+            drop((plans, inputs));
+            allocator::give_back();
         };
         let thread = thread::Builder::new()
             .name("plan".to_owned())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::verdict::Loading;
@@ -27,8 +27,14 @@ pub type Answers = Vec<Result<Vec<Tensor>, String>>;
 
 /// The engines that can still be asked, by their place. Their threads end once nobody asks any more.
 pub struct Witnesses {
-    asked: Vec<Option<Sender<Question>>>,
+    asked: Vec<Option<Asked>>,
     patience: Duration,
+}
+
+/// An engine at work.
+struct Asked {
+    questions: Sender<Question>,
+    thread: JoinHandle<()>,
 }
 
 /// The made-up requests, and where the answers go.
@@ -69,7 +75,7 @@ impl Witnesses {
         for asked in self.asked.iter().flatten() {
             let (cases, say) = (cases.to_vec(), say.clone());
             // A thread that is gone is missed when its answers are gathered.
-            let _ = asked.send(Question { cases, say });
+            let _ = asked.questions.send(Question { cases, say });
         }
         drop(say);
         // One that fails at once says nothing of how long the others need.
@@ -83,6 +89,15 @@ impl Witnesses {
         }
         answers
     }
+
+    /// Waits until the threads of all that were not given up have let go of their models.
+    pub fn dismiss(self) {
+        for Asked { questions, thread } in self.asked.into_iter().flatten() {
+            drop(questions);
+            // One that panicked has ended as well.
+            let _ = thread.join();
+        }
+    }
 }
 
 fn call(
@@ -90,7 +105,7 @@ fn call(
     engine: Arc<dyn Engine>,
     source: ModelSource,
     say: Sender<(usize, Loaded)>,
-) -> Result<Sender<Question>> {
+) -> Result<Asked> {
     let (asked, questions) = mpsc::channel::<Question>();
     let name = engine.name();
     let work = move || {
@@ -116,8 +131,11 @@ fn call(
         .name(format!("load-{name}"))
         .stack_size(STACK_BYTES);
     let unstarted = |error| Error::internal("a loading thread did not start").with_source(error);
-    thread.spawn(work).map_err(unstarted)?;
-    Ok(asked)
+    let thread = thread.spawn(work).map_err(unstarted)?;
+    Ok(Asked {
+        questions: asked,
+        thread,
+    })
 }
 
 /// What each of `count` speakers says, as far as it says it in time: once one has said what settles matters, the others
@@ -149,13 +167,22 @@ fn gather<T>(
     }
 }
 
+/// What the machine has for large allocations, and this process may take of it.
+fn free_bytes() -> Option<u64> {
+    let left = u64::try_from(allocator::left()).ok();
+    [process::available_bytes(), left]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
 /// Loads a model, unless by the engine's own word there is no memory for it.
 pub fn load(
     engine: &dyn Engine,
     source: &ModelSource,
     tried: &mut Vec<Attempt>,
 ) -> Result<Arc<dyn Model>> {
-    if let (Some(needed), Some(free)) = (engine.memory_needed(source), process::available_bytes())
+    if let (Some(needed), Some(free)) = (engine.memory_needed(source), free_bytes())
         && needed > free
     {
         allocator::note_refusal();
