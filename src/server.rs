@@ -100,6 +100,7 @@ impl Server {
         let settings = ServiceSettings {
             request_timeout: server.request_timeout,
             require_all: repository.require_all,
+            mode: repository.mode,
         };
         let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
         let (orders, taken) = orders::channel();

@@ -17,6 +17,7 @@ use ending::{Ending, outcome};
 use repository::ModelControl;
 use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOutput, Summary};
 
+use crate::config::RepositoryMode;
 use crate::error::{Error, Result};
 use crate::repository::Version;
 use crate::serving::deployment::Deployment;
@@ -50,6 +51,8 @@ pub struct ServiceSettings {
     pub request_timeout: Duration,
     /// Not ready while any model that was found has no served version.
     pub require_all: bool,
+    /// What changes the models that are served.
+    pub mode: RepositoryMode,
 }
 
 impl Service {

@@ -115,6 +115,17 @@ impl Process {
             .parse::<f64>()
             .expect("a number") as u64
     }
+
+    /// The CPU time that it and those of its own processes that have ended took.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("the process is there");
+        // After the name, which may hold anything, come the state and numbers; Linux counts in hundredths.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
+        let times = fields.split_whitespace().skip(11).take(4);
+        let ticks: f64 = times.filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+        ticks / 100.0
+    }
 }
 
 impl Drop for Process {

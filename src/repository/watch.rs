@@ -199,3 +199,101 @@ fn is_same(one: &Found, other: &Found) -> bool {
         && a.default_model == b.default_model
         && a.passed_over == b.passed_over
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::stamp::Stamp;
+    use super::super::{FoundModel, ModelFiles};
+    use super::*;
+
+    const SETTLE: Duration = Duration::from_secs(1);
+
+    fn repository(root: u64, models: &[&str]) -> Snapshot {
+        let found = FoundModel {
+            files: Ok(ModelFiles {
+                versions: BTreeMap::from([(1, "model.onnx".into())]),
+                stamps: BTreeMap::from([(1, Stamp::numbered(1))]),
+                ..ModelFiles::default()
+            }),
+            stamp: Stamp::default(),
+        };
+        let models = models
+            .iter()
+            .map(|name| ((*name).to_owned(), found.clone()));
+        Snapshot {
+            models: models.collect(),
+            root: Some((1, root)),
+            ..Snapshot::default()
+        }
+    }
+
+    /// What is told of looks that come a second apart, in a few letters each.
+    fn told(looks: Vec<Result<Snapshot>>) -> Vec<String> {
+        let (mut eye, start) = (Eye::new(SETTLE), Instant::now());
+        let see = |(seconds, look): (u64, _)| {
+            let moment = Moment {
+                at: start + Duration::from_secs(seconds),
+                wall: SystemTime::now(),
+            };
+            match eye.see(look, moment) {
+                None => "-".to_owned(),
+                Some(Seen::Unreadable(error)) => error.to_string(),
+                Some(Seen::Found(found)) => {
+                    let names: Vec<_> = found.snapshot.models.into_keys().collect();
+                    names.join(" ")
+                }
+            }
+        };
+        (0..).zip(looks).map(see).collect()
+    }
+
+    fn away() -> Result<Snapshot> {
+        Err(Error::unavailable("away"))
+    }
+
+    #[test]
+    fn what_is_the_same_is_told_once_and_what_is_new_once_it_has_settled() {
+        let one = || Ok(repository(1, &["a"]));
+        let two = || Ok(repository(1, &["a", "b"]));
+        let seen = told(vec![one(), one(), two(), two(), two(), one(), one()]);
+        assert_eq!(seen, ["a", "-", "-", "a b", "-", "-", "a"]);
+    }
+
+    #[test]
+    fn a_repository_that_cannot_be_read_is_told_once_and_so_is_its_return() {
+        let here = || Ok(repository(1, &["a"]));
+        let seen = told(vec![
+            here(),
+            away(),
+            here(),
+            away(),
+            away(),
+            away(),
+            here(),
+            here(),
+        ]);
+        assert_eq!(
+            seen,
+            ["a", "-", "-", "-", "away", "-", "a", "-"],
+            "one look that fails is not worth a word"
+        );
+        let seen = told(vec![away(), away(), here()]);
+        assert_eq!(seen, ["away", "-", "a"], "at the start it is told at once");
+    }
+
+    #[test]
+    fn an_empty_folder_in_the_place_of_a_full_one_is_not_believed() {
+        let full = || Ok(repository(1, &["a"]));
+        let other = || Ok(repository(2, &[]));
+        let gone = "another folder is in the place of the model repository, and holds no model";
+        assert_eq!(
+            told(vec![full(), other(), other(), full()]),
+            ["a", "-", gone, "a"]
+        );
+        let emptied = || Ok(repository(1, &[]));
+        let seen = told(vec![full(), emptied(), emptied()]);
+        assert_eq!(seen, ["a", "-", ""], "the same folder is believed");
+    }
+}

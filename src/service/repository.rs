@@ -1,6 +1,7 @@
 //! What is in the repository and in which state, and the control over what is served.
 
 use super::Service;
+use crate::config::RepositoryMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serving::orders::{Action, Orders};
 use crate::serving::registry::VersionState;
@@ -134,9 +135,15 @@ impl Service {
     /// Whom to give orders, if whoever comes through this door may.
     fn orders(&self, door: Door) -> Result<&Orders> {
         let Some(ModelControl { orders, admin_only }) = &self.control else {
-            return Err(Error::permission_denied(
-                "models are loaded at start and stay; set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them",
-            ));
+            let what = match self.settings.mode {
+                RepositoryMode::Watch => "models follow what is in the repository",
+                RepositoryMode::Static | RepositoryMode::Explicit => {
+                    "models are loaded at start and stay"
+                }
+            };
+            return Err(Error::permission_denied(format!(
+                "{what}; set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them",
+            )));
         };
         if *admin_only && door == Door::Public {
             return Err(Error::permission_denied(

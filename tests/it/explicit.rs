@@ -398,12 +398,19 @@ fn what_would_override_the_repository_is_refused() {
 
 #[test]
 fn without_explicit_mode_nothing_is_loaded_or_unloaded() {
-    let server = Setup::scripted(good()).start();
-    let message = "models are loaded at start and stay; set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them";
-    for verb in ["load", "unload"] {
-        order(&server, verb, "m").is_error(403, message);
+    let told = "set repository.mode (ONNXD_REPOSITORY__MODE) to 'explicit' to load and unload them";
+    for (mode, what) in [
+        ("static", "models are loaded at start and stay"),
+        ("watch", "models follow what is in the repository"),
+    ] {
+        let server = Setup::scripted(good())
+            .with("repository.mode", mode)
+            .start();
+        for verb in ["load", "unload"] {
+            order(&server, verb, "m").is_error(403, &format!("{what}; {told}"));
+        }
+        assert_eq!(predict(&server).status, 200);
     }
-    assert_eq!(predict(&server).status, 200);
 }
 
 /// Requests come all the time; every one of them is answered by one version or the other.

@@ -118,7 +118,9 @@ impl Follower {
         let before = self.current.take().unwrap_or_default();
         let changes = diff(&before.snapshot, &found.snapshot);
         for (name, change) in &changes.models {
-            tracing::info!(model = name, ?change, "the model repository has changed");
+            if !is_first {
+                tracing::info!(model = name, ?change, "the model repository has changed");
+            }
             self.pending.insert(name.clone());
         }
         if is_first {
