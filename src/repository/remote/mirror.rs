@@ -51,7 +51,8 @@ pub struct Mirror {
     backoff: Backoff,
     status: Status,
     metrics: RepositoryMetrics,
-    runtime: Runtime,
+    /// Made at the first look, on the thread that looks.
+    runtime: Option<Runtime>,
 }
 
 /// What a look has found.
@@ -64,17 +65,13 @@ pub struct Refreshed {
 }
 
 impl Mirror {
-    /// Takes the cache and brings back what it holds, as far as that is still as it was.
+    /// Takes the cache, without reading it yet.
     pub fn open(
         config: &RemoteConfig,
         places: &[PathBuf],
         metrics: RepositoryMetrics,
     ) -> Result<Mirror> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::internal("no runtime for the mirror").with_source(error))?;
-        let mut mirror = Mirror {
+        Ok(Mirror {
             url: config.url.clone(),
             transport: Transport::default(),
             store: None,
@@ -88,19 +85,15 @@ impl Mirror {
             backoff: Backoff::default(),
             status: Status::new(&config.url),
             metrics,
-            runtime,
-        };
-        mirror.bring_back()?;
-        Ok(mirror)
+            runtime: None,
+        })
     }
 
     /// The same over a store that is there already.
     #[cfg(test)]
-    pub fn with_store(self, store: Store) -> Mirror {
-        Mirror {
-            store: Some(store),
-            ..self
-        }
+    pub fn with_store(mut self, store: Store) -> Mirror {
+        self.store = Some(store);
+        self
     }
 
     /// The folder that the repository is mirrored to; it is there once something is.
@@ -121,8 +114,9 @@ impl Mirror {
         self.backoff.delay(interval, asked, chance)
     }
 
-    /// Looks at the store once. An error leaves the folder as it was.
+    /// Looks at the store once. An error leaves the folder as it was. The first look brings back what the cache holds.
     pub fn refresh(&mut self) -> Result<Refreshed> {
+        self.begin()?;
         let looked = self.look();
         let incomplete = looked.as_ref().map(|look| {
             let shown = |(unit, reason): (&Unit, &String)| (unit.to_string(), reason.clone());
@@ -152,6 +146,17 @@ impl Mirror {
         })
     }
 
+    /// What the first look begins with, on the thread that looks.
+    fn begin(&mut self) -> Result<()> {
+        if self.runtime.is_none() {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let unmade = |error| Error::internal("no runtime for the mirror").with_source(error);
+            self.runtime = Some(runtime.map_err(unmade)?);
+            self.bring_back()?;
+        }
+        Ok(())
+    }
+
     /// Publishes what the cache holds from an earlier process, but for units of which something is broken.
     fn bring_back(&mut self) -> Result<()> {
         let (files, broken) = self.cache.verified(&self.url);
@@ -173,6 +178,11 @@ impl Mirror {
         self.cache
             .publish(&self.url, &Files::new(), &self.published)
             .map_err(|error| Error::unavailable("the cache cannot be written").with_source(error))
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        let runtime = self.runtime.as_ref();
+        runtime.expect("the first look made it").block_on(work)
     }
 
     fn look(&mut self) -> Result<Look, Failure> {
@@ -210,7 +220,7 @@ impl Mirror {
     }
 
     fn list(&mut self, store: &Store) -> Result<(Listing, Plan), Failure> {
-        let listing = self.runtime.block_on(store.list())?;
+        let listing = self.block_on(store.list())?;
         if listing.passed_over != self.passed_over {
             for name in &listing.passed_over {
                 tracing::warn!(name, "passed over in the remote repository");
@@ -276,8 +286,7 @@ impl Mirror {
         };
         let downloads = futures_util::stream::iter(files.into_iter().enumerate());
         let downloads = downloads.map(one).buffer_unordered(DOWNLOADS);
-        let ended: Vec<(FileName, Result<Entry, Failure>)> =
-            self.runtime.block_on(downloads.collect());
+        let ended: Vec<(FileName, Result<Entry, Failure>)> = self.block_on(downloads.collect());
         let (mut fetched, mut failed) = (Files::new(), BTreeMap::new());
         for (name, result) in ended {
             match result {
@@ -340,6 +349,15 @@ impl Mirror {
             incomplete,
             failed: failed.collect(),
         })
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // It may be dropped on a thread of another runtime, which must not wait for this one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

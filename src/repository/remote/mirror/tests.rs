@@ -33,7 +33,8 @@ impl Bench {
     fn mirror(&self) -> Mirror {
         let places = [self.folder.path().to_owned()];
         let metrics = Metrics::new().remote_repository();
-        let mirror = Mirror::open(&self.config, &places, metrics).expect("the folder is there");
+        let mut mirror = Mirror::open(&self.config, &places, metrics).expect("the folder is there");
+        mirror.begin().expect("the folder is there");
         let inner: Arc<dyn object_store::ObjectStore> = self.store.clone();
         let store = Store::over(inner, &self.config.url, Transport::default());
         mirror.with_store(store.expect("the address is valid"))
