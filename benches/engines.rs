@@ -24,6 +24,7 @@ use onnxd::serving::budget::ComputeBudget;
 use onnxd::serving::choosing::{Chooser, Intervals};
 use onnxd::serving::deployment::{Deployment, Machinery};
 use onnxd::serving::knobs::Defaults;
+use onnxd::serving::lane::Request;
 use onnxd::serving::memory::Ledger;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
@@ -238,7 +239,11 @@ async fn first_requests(deployment: &Arc<Deployment>, inputs: &CheckedInputs) {
     for _ in 0..REQUESTS_FIRST {
         if Instant::now() < until {
             deployment
-                .run(inputs.clone(), far())
+                .run(Request {
+                    inputs: inputs.clone(),
+                    deadline: far(),
+                    priority: None,
+                })
                 .await
                 .expect("the model runs");
         }

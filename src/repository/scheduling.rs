@@ -150,3 +150,65 @@ fn count<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error>
     let count = usize::deserialize(value)?;
     Ok((count > 0).then_some(count))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::manifest::ModelManifest;
+
+    fn read(text: &str) -> Result<Scheduling, String> {
+        ModelManifest::parse(text).map(|manifest| manifest.scheduling())
+    }
+
+    #[test]
+    fn policies_are_those_of_the_level_else_those_of_the_model() {
+        let text = "priority_levels = 3\n\
+            queue_policy = { default_timeout_us = 500, max_queue_rows = 0 }\n\
+            [priority_queue_policy.1]\ntimeout_action = \"delay\"\nmax_queue_rows = 7\n";
+        let read = read(text).expect("it is valid");
+        assert_eq!(read.default_level(), 2);
+        let own = read.policy(1);
+        assert_eq!(own.timeout_action, TimeoutAction::Delay);
+        assert_eq!((own.default_timeout, own.max_queue_rows), (None, Some(7)));
+        let common = read.policy(3);
+        assert_eq!(common.timeout_action, TimeoutAction::Reject);
+        assert_eq!(common.default_timeout, Some(Duration::from_micros(500)));
+        assert_eq!(common.max_queue_rows, None, "0 is no bound");
+    }
+
+    #[test]
+    fn preferred_sizes_are_put_in_order() {
+        let read = read("preferred_batch_rows = [8, 2, 8]").expect("it is valid");
+        assert_eq!(read.preferred_batch_rows, [2, 8]);
+    }
+
+    #[test]
+    fn mistakes_name_the_key_and_what_is_valid() {
+        for (text, expected) in [
+            (
+                "max_batch_rows = 2\npreferred_batch_rows = [4]",
+                "preferred_batch_rows: 4 is more than max_batch_rows = 2",
+            ),
+            (
+                "priority_levels = 65",
+                "priority_levels: expected at most 64, got 65",
+            ),
+            (
+                "priority_levels = 2\ndefault_priority_level = 3",
+                "default_priority_level: expected a level from 1 to 2, got 3",
+            ),
+            (
+                "priority_queue_policy = { a = {} }",
+                "priority_queue_policy: priority_levels is not set, got 'a'",
+            ),
+            (
+                "latency_target_ms = 0",
+                "latency_target_ms: expected at least 1, got 0",
+            ),
+        ] {
+            assert_eq!(read(text), Err(expected.to_owned()));
+        }
+        assert!(read("queue_policy = { timeout = 3 }").is_err());
+        assert!(read("instances = 0").is_err());
+    }
+}

@@ -5,6 +5,7 @@
 //! runs take place on the async threads, at most so many at once that one such thread is always left for probes.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How many threads may run models at once.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ struct Free {
     /// Whose turn it is, and who comes last: those that wait are served in the order in which they came.
     turn: u64,
     last: u64,
+    /// The turns of those that wait no more.
+    given_up: Vec<u64>,
 }
 
 /// The right to compute on so many threads; given back on drop.
@@ -41,6 +44,7 @@ impl ComputeBudget {
             on_async_threads: async_threads.saturating_sub(1),
             turn: 0,
             last: 0,
+            given_up: Vec::new(),
         };
         Self {
             threads,
@@ -64,15 +68,40 @@ impl ComputeBudget {
     pub fn acquire(&self, threads: usize) -> Permit<'_> {
         let threads = threads.min(self.threads);
         let mut free = self.lock();
-        let own = free.last;
-        free.last += 1;
-        while free.turn != own || free.anywhere < threads {
+        let own = free.queue_up();
+        while !free.is_ready(own, threads) {
             free = self
                 .freed
                 .wait(free)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        self.take(free, threads)
+    }
+
+    /// The same, for somebody who waits no longer than until then: what runs may not end.
+    pub fn acquire_until(&self, threads: usize, until: Instant) -> Option<Permit<'_>> {
+        let threads = threads.min(self.threads);
+        let mut free = self.lock();
+        let own = free.queue_up();
+        while !free.is_ready(own, threads) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                free.given_up.push(own);
+                free.pass_over();
+                drop(free);
+                self.freed.notify_all();
+                return None;
+            }
+            let woken = self.freed.wait_timeout(free, left);
+            free = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(self.take(free, threads))
+    }
+
+    /// Takes what is ready.
+    fn take(&self, mut free: MutexGuard<'_, Free>, threads: usize) -> Permit<'_> {
         free.turn += 1;
+        free.pass_over();
         free.anywhere -= threads;
         if free.is_awaited() && free.anywhere > 0 {
             self.freed.notify_all();
@@ -107,7 +136,25 @@ impl ComputeBudget {
 impl Free {
     /// Whether somebody waits; nobody overtakes them.
     fn is_awaited(&self) -> bool {
-        self.turn != self.last
+        self.last - self.turn != self.given_up.len() as u64
+    }
+
+    /// The turn of one more that waits.
+    fn queue_up(&mut self) -> u64 {
+        self.last += 1;
+        self.last - 1
+    }
+
+    fn is_ready(&self, own: u64, threads: usize) -> bool {
+        self.turn == own && self.anywhere >= threads
+    }
+
+    /// Lets the next one have its turn, where those before it wait no more.
+    fn pass_over(&mut self) {
+        while let Some(at) = self.given_up.iter().position(|turn| *turn == self.turn) {
+            self.given_up.swap_remove(at);
+            self.turn += 1;
+        }
     }
 }
 
@@ -164,5 +211,28 @@ mod tests {
             drop(first);
         });
         assert_eq!(budget.lock().anywhere, 2);
+    }
+
+    #[test]
+    fn who_gives_up_lets_the_next_one_go() {
+        let budget = ComputeBudget::new(1, 8);
+        let first = budget.acquire(1);
+        let now = Instant::now();
+        assert!(budget.acquire_until(1, now).is_none(), "its turn is next");
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| drop(budget.acquire(1)));
+            while !budget.lock().is_awaited() {
+                std::thread::yield_now();
+            }
+            assert!(budget.acquire_until(1, now).is_none(), "it is behind");
+            let last = scope.spawn(|| drop(budget.acquire(1)));
+            while budget.lock().last < 5 {
+                std::thread::yield_now();
+            }
+            assert!(!next.is_finished() && !last.is_finished());
+            drop(first);
+        });
+        assert!(budget.acquire_until(1, now).is_some());
+        assert!(budget.try_acquire_async().is_some(), "nobody waits");
     }
 }

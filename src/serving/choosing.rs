@@ -264,6 +264,10 @@ impl Chooser {
     fn ways(&self, deployment: &Deployment) -> Result<(Vec<Way>, Promises)> {
         let facts = &deployment.facts;
         let threads = self.machinery.budget.threads();
+        let in_splits = |models| match facts.split(threads) {
+            Some(fixed) => in_split(fixed, models),
+            None => split(threads, models),
+        };
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let mut others = facts.verdict.like(deployment.loaded.engine);
@@ -273,7 +277,7 @@ impl Chooser {
         }
         let mut promises = Promises::new();
         if others.is_empty() {
-            return Ok((split(threads, models), promises));
+            return Ok((in_splits(models), promises));
         }
         let source = ModelSource::read(&facts.path)?;
         for name in others {
@@ -309,7 +313,7 @@ impl Chooser {
                 }
             }
         }
-        Ok((split(threads, models), promises))
+        Ok((in_splits(models), promises))
     }
 
     fn swap(&mut self, registry: &Registry, old: &Arc<Deployment>, running: Running) -> Result<()> {
@@ -352,6 +356,17 @@ pub fn split(
         })
     });
     ways.collect()
+}
+
+/// One way to run each of these models: in the split that their owner chose.
+fn in_split(split: Split, models: Vec<(&'static str, Arc<dyn Model>)>) -> Vec<Way> {
+    let ways = models.into_iter();
+    let way = |(engine, model)| Way {
+        engine,
+        model,
+        split,
+    };
+    ways.map(way).collect()
 }
 
 /// How the threads may be shared out: a worker each, or all of them for one run at a time.

@@ -114,6 +114,11 @@ impl Facts {
         Some(class)
     }
 
+    /// How the machine's threads are shared out, where the owner says so.
+    pub fn split(&self, machine: usize) -> Option<Split> {
+        self.knobs.split(machine)
+    }
+
     /// Whether another file is in the place of the one that was loaded.
     pub fn is_changed(&self) -> bool {
         stamp(&self.path) != self.stamp
@@ -196,10 +201,12 @@ impl Deployment {
         log(&verdict, model, version);
         let (engine, runs) =
             first_that_loads(&machinery.engines, &source, (&verdict, models), &golden)?;
-        let split = Split {
-            workers: machinery.budget.threads(),
+        let knobs = Knobs::new(&files.manifest, &machinery.defaults);
+        let threads = machinery.budget.threads();
+        let split = knobs.split(threads).unwrap_or(Split {
+            workers: threads,
             threads: 1,
-        };
+        });
         let file = source.bytes.len() as u64;
         drop(source);
         let added = scale.map(Scale::added);
@@ -217,7 +224,7 @@ impl Deployment {
             path: path.clone(),
             class_names: ClassNames::new(files, running.model.signature())?,
             signature: running.model.signature().clone(),
-            knobs: Knobs::new(&files.manifest, &machinery.defaults),
+            knobs,
             labels: files.manifest.labels.clone(),
             statistics: statistics.clone(),
             stamp,

@@ -81,3 +81,35 @@ fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
     }
     Ok(Ok(()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::DataType;
+    use crate::tensor::signature::TensorSpec;
+
+    #[test]
+    fn rows_that_are_a_later_dimension_as_well_are_seen() {
+        let check = |inputs: &[&[&str]], expected: Option<&str>| {
+            let spec = |names: &&[&str]| TensorSpec {
+                name: "x".into(),
+                dtype: DataType::Fp32,
+                dims: Some(
+                    names
+                        .iter()
+                        .map(|name| Dim::Dynamic(Some((*name).to_owned())))
+                        .collect(),
+                ),
+                columns: None,
+            };
+            let signature = Signature {
+                inputs: inputs.iter().map(spec).collect(),
+                outputs: Vec::new(),
+            };
+            assert_eq!(rows_elsewhere(&signature), expected);
+        };
+        check(&[&["n", "k"], &["n"]], None);
+        check(&[&["n", "n"]], Some("n"));
+        check(&[&["n", "k"], &["k", "m"]], Some("k"));
+    }
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::batcher::{LevelRules, Rules, Size};
 use super::cost::{Bounds, Filling};
+use super::lane::Split;
 use crate::config::InferenceConfig;
 use crate::repository::manifest::ModelManifest;
 use crate::repository::scheduling::{QueuePolicy, Scheduling, TimeoutAction};
@@ -89,6 +90,18 @@ impl Knobs {
         }
     }
 
+    /// How the machine's threads are shared out, where the owner says so: what is not said follows from the rest.
+    pub fn split(&self, machine: usize) -> Option<Split> {
+        let (workers, threads) = (self.set.instances, self.set.threads_per_instance);
+        workers.or(threads)?;
+        let machine = machine.max(1);
+        let share = |of: Option<usize>| (machine / of.unwrap_or(1)).max(1);
+        Some(Split {
+            workers: workers.unwrap_or_else(|| share(threads)),
+            threads: threads.unwrap_or_else(|| share(workers)).min(machine),
+        })
+    }
+
     /// How many levels of priority there are.
     pub fn levels(&self) -> usize {
         self.set.priority_levels.max(1)
@@ -123,5 +136,77 @@ impl Knobs {
             delay: self.delay(),
             preferred: self.set.preferred_batch_rows.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn knobs(text: &str) -> Knobs {
+        let manifest = ModelManifest::parse(text).expect("it is valid");
+        let queue = Size {
+            rows: 100,
+            bytes: 1000,
+        };
+        let latency_target = Some(Duration::from_millis(50));
+        Knobs::new(
+            &manifest,
+            &Defaults {
+                queue,
+                latency_target,
+            },
+        )
+    }
+
+    #[test]
+    fn threads_are_shared_out_as_the_owner_says() {
+        let check = |text: &str, expected: Option<(usize, usize)>| {
+            let split = knobs(text).split(8);
+            let split = split.map(|Split { workers, threads }| (workers, threads));
+            assert_eq!(split, expected, "{text}");
+        };
+        check("", None);
+        check("instances = 2", Some((2, 4)));
+        check("threads_per_instance = 3", Some((2, 3)));
+        check("instances = 20", Some((20, 1)));
+        check("threads_per_instance = 20", Some((1, 8)));
+        check("instances = 3\nthreads_per_instance = 2", Some((3, 2)));
+    }
+
+    #[test]
+    fn a_priority_that_is_no_level_means_the_default() {
+        let three = knobs("priority_levels = 3\ndefault_priority_level = 3");
+        let levels = [None, Some(0), Some(1), Some(2), Some(3), Some(4)];
+        assert_eq!(levels.map(|level| three.level(level)), [2, 2, 0, 1, 2, 2]);
+        assert_eq!(levels.map(|level| knobs("").level(level)), [0; 6]);
+    }
+
+    #[test]
+    fn who_decides_how_large_batches_are_is_told() {
+        let check = |text: &str, rows: usize, filling: Filling| {
+            let bounds = knobs(text).bounds();
+            assert_eq!(
+                (bounds.most_rows, bounds.filling),
+                (rows, filling),
+                "{text}"
+            );
+        };
+        check("", 100, Filling::AsMeasured);
+        check("max_batch_rows = 8", 8, Filling::AsMeasured);
+        check(
+            "preferred_batch_rows = [4, 8]",
+            8,
+            Filling::Always("preferred_batch_rows"),
+        );
+        check(
+            "max_batch_rows = 16\nmax_queue_delay_us = 100",
+            16,
+            Filling::Always("max_queue_delay_us"),
+        );
+        let target = knobs("latency_target_ms = 20").bounds().longest;
+        assert_eq!(target, Some(Duration::from_millis(10)));
+        let default = knobs("").bounds().longest;
+        assert_eq!(default, Some(Duration::from_millis(25)));
     }
 }

@@ -244,7 +244,7 @@ impl Shared {
             return Here::Never;
         }
         match self.budget.try_acquire_async() {
-            Some(_permit) => Here::Done(runner.run(inputs, Duration::ZERO)),
+            Some(_permit) => Here::Done(runner.run(inputs)),
             None => Here::Busy,
         }
     }

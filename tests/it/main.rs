@@ -2,6 +2,7 @@
 
 mod admin;
 mod bad;
+mod batching;
 mod binary;
 mod bodies;
 mod clouds;

@@ -38,6 +38,7 @@ pub fn measure(
             costs,
             budget,
             threads,
+            until: began + MEASURED_FOR,
             class: None,
         };
         let (mut rows, mut in_vain, mut last) = (1, 0, Duration::ZERO);
@@ -70,6 +71,8 @@ struct Climb<'a> {
     costs: &'a Costs,
     budget: &'a ComputeBudget,
     threads: usize,
+    /// What serves may be stuck, and nobody waits for that.
+    until: Instant,
     class: Option<ShapeClass>,
 }
 
@@ -79,7 +82,7 @@ impl Climb<'_> {
         class.map_or(0, |class| self.costs.most_rows(class))
     }
 
-    /// Runs one size; how long the last run took, or nothing if it is too large.
+    /// Runs one size; how long the last run took, or nothing if it is too large or the time is over.
     fn size(
         &mut self,
         session: &mut dyn Session,
@@ -96,17 +99,25 @@ impl Climb<'_> {
             bytes: inputs.bytes(),
         };
         let mut run = || {
-            let _permit = self.budget.acquire(self.threads);
+            let permit = self.budget.acquire_until(self.threads, self.until);
+            let Some(_permit) = permit else {
+                return Ok(None);
+            };
             let started = Instant::now();
-            session.run(&inputs).map(|_| started.elapsed())
+            session.run(&inputs).map(|_| Some(started.elapsed()))
         };
         let began = Instant::now();
-        let mut took = run()?;
+        let Some(mut took) = run()? else {
+            return Ok(None);
+        };
         for counted in 0..RUNS {
             if counted > 0 && began.elapsed() > SIZE_FOR {
                 break;
             }
-            took = run()?;
+            let Some(again) = run()? else {
+                break;
+            };
+            took = again;
             self.costs.learn_curve(&class, size, took);
         }
         self.class = Some(class);

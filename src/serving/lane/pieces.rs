@@ -66,7 +66,12 @@ impl Shared {
             pieces.into_iter().map(|(_, piece)| piece).collect(),
         )))?;
         match joined {
-            Some(joined) => joined,
+            Some(joined) => {
+                let joined = joined?;
+                let Timing { queue, compute } = joined.timing;
+                self.runner.metrics.passed(queue, compute);
+                Ok(joined)
+            }
             None => {
                 self.runner.keep_apart(&shape.class);
                 let shape = Shape {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::job::Job;
+use super::job::{Job, Reply};
 use super::{Completed, Split, Timing};
 use crate::engine::{Model, Session};
 use crate::error::{Result, guarded};
@@ -77,11 +77,23 @@ impl Runner {
         (class, joins)
     }
 
-    /// Runs one request. Whoever calls holds a permit.
-    pub fn run(&self, inputs: &CheckedInputs, queue: Duration) -> Result<Completed> {
+    /// Runs one request where it is. Whoever calls holds a permit.
+    pub fn run(&self, inputs: &CheckedInputs) -> Result<Completed> {
+        self.run_one(inputs, Duration::ZERO, |queue, compute| {
+            self.metrics.passed(queue, compute)
+        })
+    }
+
+    /// Runs one request, or a piece of one, which is told how long it took, whatever came of it.
+    fn run_one(
+        &self,
+        inputs: &CheckedInputs,
+        queue: Duration,
+        passed: impl FnOnce(Duration, Duration),
+    ) -> Result<Completed> {
         let (result, compute) = self.execute(inputs);
         self.metrics.ran(inputs.rows());
-        self.metrics.passed(queue, compute);
+        passed(queue, compute);
         Ok(Completed {
             outputs: result?,
             rows: inputs.rows(),
@@ -93,6 +105,10 @@ impl Runner {
     /// Runs a batch and answers each of its requests. Whoever calls holds a permit.
     pub fn run_batch(&self, batch: Vec<Job>) {
         let started = Instant::now();
+        self.run_since(batch, started);
+    }
+
+    fn run_since(&self, batch: Vec<Job>, started: Instant) {
         match batch.len() {
             0 | 1 => self.run_apart(batch, started),
             _ => {
@@ -110,18 +126,31 @@ impl Runner {
                 continue;
             }
             let _in_span = job.span.enter();
-            let result = self.run(&job.inputs, started - job.queued_at);
+            let queue = started - job.queued_at;
+            let result = self.run_one(&job.inputs, queue, |queue, compute| {
+                self.passed(&job, queue, compute);
+            });
             drop(_in_span);
             job.reply.send(result);
         }
     }
 
     /// Runs all of them at once; gives them back if that does not do.
-    fn run_joined(&self, batch: Vec<Job>, started: Instant) -> Result<(), Vec<Job>> {
+    fn run_joined(&self, mut batch: Vec<Job>, started: Instant) -> Result<(), Vec<Job>> {
         let inputs: Vec<_> = batch.iter().map(|job| &job.inputs).collect();
         let Ok(inputs) = CheckedInputs::concat(&inputs) else {
             return Err(batch);
         };
+        let counts: Vec<_> = batch.iter().map(Queued::rows).collect();
+        if let Some(at) = power_of_two(&counts)
+            && !self.model.is_prepared(&inputs)
+        {
+            // Preparing every number of rows would cost more than one run more: powers of two are enough.
+            let rest = batch.split_off(at);
+            self.run_since(batch, started);
+            self.run_since(rest, started);
+            return Ok(());
+        }
         let (result, compute) = self.execute(&inputs);
         let outputs = match result {
             Ok(outputs) => outputs,
@@ -136,7 +165,6 @@ impl Runner {
                 return Err(batch);
             }
         };
-        let counts: Vec<_> = batch.iter().map(Queued::rows).collect();
         let Some(outputs) = apart(&outputs, &counts) else {
             self.keep_apart(&batch[0].class);
             return Err(batch);
@@ -144,7 +172,7 @@ impl Runner {
         self.metrics.ran(inputs.rows());
         for (job, outputs) in batch.into_iter().zip(outputs) {
             let queue = started - job.queued_at;
-            self.metrics.passed(queue, compute);
+            self.passed(&job, queue, compute);
             job.reply.send(Ok(Completed {
                 outputs,
                 rows: job.inputs.rows(),
@@ -153,6 +181,13 @@ impl Runner {
             }));
         }
         Ok(())
+    }
+
+    /// Counts how long a request took; of one in pieces that is known once they are joined.
+    fn passed(&self, job: &Job, queue: Duration, compute: Duration) {
+        if let Reply::Whole(_) = job.reply {
+            self.metrics.passed(queue, compute);
+        }
     }
 
     /// Lets requests of this class share no run any more.
@@ -202,6 +237,18 @@ impl Runner {
     }
 }
 
+/// After how many of these the rows are the largest power of two below all of them, where they are that anywhere.
+fn power_of_two(counts: &[usize]) -> Option<usize> {
+    let all: usize = counts.iter().sum();
+    let power = 1 << all.checked_ilog2()?;
+    let mut rows = 0;
+    let until = counts.iter().position(|count| {
+        rows += count;
+        rows >= power
+    })?;
+    (rows == power && until + 1 < counts.len()).then_some(until + 1)
+}
+
 /// How much a request asks for.
 pub fn size(inputs: &CheckedInputs) -> Size {
     Size {
@@ -220,4 +267,18 @@ fn apart(outputs: &[Tensor], counts: &[usize]) -> Option<Vec<Vec<Tensor>>> {
         }
     }
     Some(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_cut_where_their_rows_are_a_power_of_two() {
+        assert_eq!(power_of_two(&[1; 7]), Some(4));
+        assert_eq!(power_of_two(&[3, 1, 2]), Some(2));
+        assert_eq!(power_of_two(&[3, 2, 2]), None);
+        assert_eq!(power_of_two(&[1; 8]), None);
+        assert_eq!(power_of_two(&[]), None);
+    }
 }

@@ -4,14 +4,19 @@
 //! {"inputs": [["x", "INT64", [-1]]], "on": {"1": "block", "2": "panic", "3": "fail"}, "load": "block"}
 //! ```
 //!
+//! `short` loses the last row of every output, and `takes_ms` is how long each run takes.
+//!
 //! A model answers every input `x` with the same tensor as `x_out`, or with zeros where the script lists `outputs`.
 //! What it does on a run is picked by the first element of each row of its first input, if that is an `INT64`: rows of
 //! several requests may share a run.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use onnxd::engine::{Attempt, Engine, Model, ModelSource, Session};
 use onnxd::error::{Error, Result};
+use onnxd::tensor::batch;
 use onnxd::tensor::dtype::DataType;
 use onnxd::tensor::sample::{Integers, Sample};
 use onnxd::tensor::shape::Shape;
@@ -46,6 +51,11 @@ impl Gate {
     pub fn open(&self) {
         self.lock().open = true;
         self.changed.notify_all();
+    }
+
+    /// Holds up what comes from now on.
+    pub fn close(&self) {
+        self.lock().open = false;
     }
 
     /// Waits until exactly `count` runs or loads are held up.
@@ -184,16 +194,22 @@ impl Session for ScriptModel {
             .first()
             .filter(|tensor| tensor.dtype() == DataType::Int64);
         let keys: Vec<i64> = first.map(keys).unwrap_or_default();
+        if let Some(milliseconds) = self.script["takes_ms"].as_u64() {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
+        let mut loses_a_row = false;
         let mood = |key: &i64| self.script["on"][key.to_string()].as_str();
         match keys.iter().find_map(mood) {
             Some("block") => self.gate.pass(),
             Some("panic") => quiet_panic(),
+            Some("short") => loses_a_row = true,
             Some("fail") => return Err(Error::internal("session failed").with_source(SECRET_CAUSE)),
             _ => {}
         }
         self.gate.lock().ran.extend(keys);
         match self.zeros {
             true => self.signature.outputs.iter().map(zeros).collect(),
+            false if loses_a_row => inputs.tensors().iter().map(without_last_row).collect(),
             false => Ok(inputs.tensors().to_vec()),
         }
     }
@@ -209,6 +225,12 @@ fn keys(tensor: &Tensor) -> Vec<i64> {
         Some(&MADE_UP) => Vec::new(),
         _ => keys,
     }
+}
+
+fn without_last_row(tensor: &Tensor) -> Result<Tensor> {
+    let rows = batch::rows(tensor).expect("it has rows");
+    let mut parts = batch::split(tensor, &[rows - 1, 1])?;
+    Ok(parts.swap_remove(0))
 }
 
 fn zeros(spec: &TensorSpec) -> Result<Tensor> {
