@@ -241,7 +241,9 @@ mod tests {
                 None => "-".to_owned(),
                 Some(Seen::Unreadable(error)) => error.to_string(),
                 Some(Seen::Found(found)) => {
-                    let names: Vec<_> = found.snapshot.models.into_keys().collect();
+                    let mut names: Vec<_> = found.snapshot.models.into_keys().collect();
+                    let unsettled = found.unsettled.iter().map(|name| format!("({name})"));
+                    names.extend(unsettled);
                     names.join(" ")
                 }
             }
@@ -258,7 +260,7 @@ mod tests {
         let one = || Ok(repository(1, &["a"]));
         let two = || Ok(repository(1, &["a", "b"]));
         let seen = told(vec![one(), one(), two(), two(), two(), one(), one()]);
-        assert_eq!(seen, ["a", "-", "-", "a b", "-", "-", "a"]);
+        assert_eq!(seen, ["a", "-", "a (b)", "a b", "-", "-", "a"]);
     }
 
     #[test]
