@@ -6,6 +6,7 @@ pub mod metadata;
 pub mod model_config;
 pub mod outputs;
 pub mod repository;
+mod schedule;
 pub mod statistics;
 pub mod types;
 
@@ -228,9 +229,8 @@ impl Call {
             longest,
         } = self;
         statistics.decoded(request.decoding, Instant::now());
-        let timeout = request
-            .timeout
-            .map_or(longest, |timeout| timeout.min(longest));
+        let timeout = schedule::timeout(&deployment.facts.knobs, &request);
+        let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
         match run(&deployment, request, started + timeout).await {
             Ok(Outputs {
                 outputs,
@@ -267,11 +267,13 @@ struct Outputs {
 }
 
 async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) -> Result<Outputs> {
+    let priority = schedule::priority(&deployment.facts.knobs, &request)?;
     let InferRequest {
         inputs,
         outputs: wanted,
         timeout: _,
-        priority,
+        queue_timeout: _,
+        priority: _,
         decoding,
     } = request;
     let checking = Instant::now();
@@ -328,6 +330,7 @@ fn engine_status(deployment: &Deployment) -> EngineStatus {
         name: deployment.loaded.engine,
         why: deployment.why.clone(),
         split: deployment.split,
+        batching: deployment.batching(),
         findings: deployment.facts.verdict.findings.clone(),
     }
 }

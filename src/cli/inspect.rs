@@ -1,5 +1,6 @@
 //! `onnxd inspect`: what a model takes and gives, which engine would serve it and why, and a request that it accepts.
 
+mod batches;
 mod engines;
 
 use std::path::PathBuf;
@@ -34,8 +35,11 @@ pub struct Inspect {
     /// Measure every engine, and print what is held of each
     #[arg(long)]
     engines: bool,
+    /// Measure what rows cost alone and in batches, and print what the server would choose
+    #[arg(long)]
+    measure: bool,
     /// Print the example request alone, ready to be sent
-    #[arg(long, conflicts_with_all = ["json", "engines"])]
+    #[arg(long, conflicts_with_all = ["json", "engines", "measure"])]
     example: bool,
 }
 
@@ -62,13 +66,22 @@ impl Inspect {
         let measured = self
             .engines
             .then(|| measure(&examination, &config.inference));
+        let curves = self
+            .measure
+            .then(|| batches::measure(&examination, &config.inference));
         if self.example {
             println!("{}", example?);
         } else if self.json {
-            let report = as_json(file, &examination, measured.as_ref(), &example);
+            let mut report = as_json(file, &examination, measured.as_ref(), &example);
+            if let Some(curves) = curves {
+                report["batches"] = curves.as_json();
+            }
             println!("{report:#}");
         } else {
             self.print(file, &examination, measured.as_ref(), &example);
+            if let Some(curves) = curves {
+                curves.print();
+            }
         }
         examination.verdict.serving().map(drop)
     }

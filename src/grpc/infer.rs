@@ -74,11 +74,8 @@ pub async fn infer(
     let request = InferRequest {
         inputs,
         outputs,
-        timeout: parameters
-            .timeout
-            .into_iter()
-            .chain(context.deadline.left())
-            .min(),
+        timeout: context.deadline.left(),
+        queue_timeout: parameters.timeout,
         priority: parameters.priority,
         decoding: decoding.elapsed(),
     };

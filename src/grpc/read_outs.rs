@@ -3,12 +3,16 @@
 use super::inference;
 use super::inference::DataType as WireType;
 use super::inference::model_metadata_response;
+use super::inference::model_queue_policy;
 use super::inference::model_version_policy::{All, Latest, PolicyChoice, Specific};
 use super::inference::repository_index_response::ModelIndex;
 use crate::repository::Version;
 use crate::repository::manifest::VersionPolicy;
+use crate::repository::scheduling::TimeoutAction;
 use crate::service::metadata::{ModelMetadata, TensorMetadata};
-use crate::service::model_config::{InstanceGroup, ModelConfig, TensorConfig};
+use crate::service::model_config::{
+    DynamicBatching, InstanceGroup, ModelConfig, QueuePolicyConfig, TensorConfig,
+};
 use crate::service::repository::IndexEntry;
 use crate::service::statistics::ModelStatistics;
 use crate::serving::statistics::{
@@ -66,6 +70,7 @@ impl From<ModelConfig> for inference::ModelConfig {
             inputs,
             outputs,
             instance_group: InstanceGroup { name: group, count },
+            dynamic_batching,
             default_model_filename,
             parameters,
         } = config;
@@ -87,11 +92,57 @@ impl From<ModelConfig> for inference::ModelConfig {
             output: outputs.into_iter().map(Into::into).collect(),
             instance_group: vec![instances],
             default_model_filename,
-            dynamic_batching: None,
+            dynamic_batching: dynamic_batching.map(Into::into),
             parameters: parameters.collect(),
             backend: backend.to_owned(),
             model_transaction_policy: Some(Default::default()),
             response_cache: Some(Default::default()),
+        }
+    }
+}
+
+impl From<DynamicBatching> for inference::ModelDynamicBatching {
+    fn from(batching: DynamicBatching) -> Self {
+        let DynamicBatching {
+            preferred_batch_size,
+            max_queue_delay_us,
+            priority_levels,
+            default_priority_level,
+            default_queue_policy,
+            priority_queue_policy,
+        } = batching;
+        let policies = priority_queue_policy.into_iter();
+        Self {
+            preferred_batch_size,
+            max_queue_delay_microseconds: max_queue_delay_us,
+            preserve_ordering: false,
+            priority_levels,
+            default_priority_level,
+            default_queue_policy: Some(default_queue_policy.into()),
+            priority_queue_policy: policies
+                .map(|(level, policy)| (level, policy.into()))
+                .collect(),
+        }
+    }
+}
+
+impl From<QueuePolicyConfig> for inference::ModelQueuePolicy {
+    fn from(policy: QueuePolicyConfig) -> Self {
+        let QueuePolicyConfig {
+            timeout_action,
+            default_timeout_us,
+            allow_timeout_override,
+            max_queue_size,
+        } = policy;
+        let action = match timeout_action {
+            TimeoutAction::Reject => model_queue_policy::TimeoutAction::Reject,
+            TimeoutAction::Delay => model_queue_policy::TimeoutAction::Delay,
+        };
+        Self {
+            timeout_action: action.into(),
+            default_timeout_microseconds: default_timeout_us,
+            allow_timeout_override,
+            max_queue_size,
         }
     }
 }

@@ -112,12 +112,15 @@ fn model(status: ModelStatus) -> Value {
             name,
             why,
             split,
+            batching,
             findings,
         } = status;
         model.insert("engine".into(), name.into());
         model.insert("engine_reason".into(), why.into());
         model.insert("workers".into(), split.workers.into());
         model.insert("threads_per_worker".into(), split.threads.into());
+        model.insert("batch_rows".into(), batching.decision.rows.into());
+        model.insert("batch_reason".into(), batching.reason().into());
         model.insert(
             "engines".into(),
             findings.into_iter().map(finding).collect(),

@@ -135,6 +135,7 @@ async fn run(
             inputs,
             outputs: outputs.into_iter().map(Into::into).collect(),
             timeout,
+            queue_timeout: parameters.timeout,
             priority: parameters.priority,
             decoding,
         })
@@ -168,7 +169,7 @@ async fn run(
 /// The request as it was written.
 struct Read {
     decoded: DecodedRequest,
-    /// How long its client waits.
+    /// How long its client waits, by its header.
     timeout: Option<Duration>,
     /// How long decoding took, once all of it was there.
     decoding: Duration,
@@ -197,15 +198,9 @@ async fn read(
     if let Some(refusal) = face.refusal(decoded.style) {
         return Err(Error::invalid(refusal));
     }
-    let timeout = decoded
-        .parameters
-        .timeout
-        .into_iter()
-        .chain(header_timeout)
-        .min();
     Ok(Read {
         decoded,
-        timeout,
+        timeout: header_timeout,
         decoding,
     })
 }

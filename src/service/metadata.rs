@@ -14,6 +14,7 @@ const EXTENSIONS: &[&str] = &[
     "model_configuration",
     "model_repository",
     "parameters",
+    "schedule_policy",
     "statistics",
 ];
 

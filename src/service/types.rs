@@ -8,6 +8,7 @@ use crate::oip::parameters::OutputParameters;
 use crate::oip::request::WantedOutput;
 use crate::repository::remote::Status;
 use crate::serving::agreement::verdict::Finding;
+use crate::serving::deployment::Batching;
 use crate::serving::lane::{Split, Timing};
 use crate::tensor::value::NamedTensor;
 
@@ -19,7 +20,9 @@ pub struct InferRequest {
     pub outputs: Vec<RequestedOutput>,
     /// How long the client waits, where it says so.
     pub timeout: Option<Duration>,
-    /// Which level of priority it asks for, from 1 on; the model's default where it names none of its levels.
+    /// The same by the request's parameter, which the model's owner may overrule.
+    pub queue_timeout: Option<Duration>,
+    /// Which level of priority it asks for, from 1 on; else it has the model's default.
     pub priority: Option<u32>,
     /// How long it took to read the request once all of it was there.
     pub decoding: Duration,
@@ -82,5 +85,6 @@ pub struct EngineStatus {
     pub name: &'static str,
     pub why: String,
     pub split: Split,
+    pub batching: Batching,
     pub findings: Vec<Finding>,
 }

@@ -1,19 +1,28 @@
 //! Chooses the engine and the threads that serve a model best, beside the requests: what agrees is measured with the
 //! shapes that requests bring, and the best takes over like a new version.
 //!
+//! Where requests are joined, the best is the one that serves most rows a second in the batches that suit it, and what
+//! was measured of them goes over to the new workers.
+//!
 //! A model serves from the start with the first engine that agreed; the choice comes soon after, and again when the
 //! requests have become others.
+
+mod comparison;
+mod telling;
+mod ways;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::comparison::{Comparison, Kind, compare};
+use self::telling::Telling;
+pub use self::ways::split;
 use super::agreement;
 use super::deployment::{Deployment, Facts, Machinery, Running};
-use super::lane::Split;
 use super::loading;
-use super::measuring::{Way, measure};
+use super::measuring::Way;
 use super::memory::Promise;
 use super::registry::Registry;
 use super::usage::MainLoad;
@@ -23,8 +32,6 @@ use crate::engine::{Model, ModelSource};
 use crate::error::{Result, guarded};
 use crate::shutdown::Shutdown;
 use crate::telemetry::logging::milliseconds;
-use crate::tensor::sample::Sample;
-use crate::tensor::signature::CheckedInputs;
 
 /// So many requests of another size tell that a model is used otherwise than it was measured for.
 const REQUESTS_TO_TELL: u64 = 100;
@@ -59,6 +66,7 @@ pub struct Chooser {
     intervals: Intervals,
     shutdown: Option<Shutdown>,
     measured: HashMap<(String, String), Measured>,
+    telling: Telling,
     /// What was replaced and still has requests.
     retiring: Vec<Arc<Deployment>>,
 }
@@ -70,8 +78,7 @@ type Promises = HashMap<&'static str, (Promise, u64)>;
 struct Measured {
     /// What it was measured as; a version that was loaded anew is another.
     facts: Weak<Facts>,
-    /// Which power of two the rows fell under, if there had been requests.
-    class: Option<usize>,
+    kind: Option<Kind>,
     /// Until then it is not measured again; each time waits longer than the one before.
     until: Instant,
     wait: Duration,
@@ -86,6 +93,7 @@ impl Chooser {
             intervals,
             shutdown: None,
             measured: HashMap::new(),
+            telling: Telling::default(),
             retiring: Vec::new(),
         }
     }
@@ -120,12 +128,14 @@ impl Chooser {
                 if self.is_over() {
                     return false;
                 }
+                self.telling.look_at(&deployment);
                 self.look_at(&registry, deployment);
             }
         }
         self.retire();
         self.measured
             .retain(|_, measured| measured.facts.strong_count() > 0);
+        self.telling.forget_what_is_gone();
         true
     }
 
@@ -148,14 +158,16 @@ impl Chooser {
         let main = deployment.usage.main_load();
         let before = self.measured.get(&key);
         let before = before.filter(|before| before.facts.as_ptr() == Arc::as_ptr(facts));
+        let kind_of = |main| Some(Kind::of(&deployment, main));
         let is_due = match (before, &main) {
             (None, _) => true,
             (Some(before), Some(main)) if main.requests >= REQUESTS_TO_TELL => {
-                if before.class == Some(main.class) {
+                let is_the_same = before.kind == kind_of(main);
+                if is_the_same {
                     // Counted anew, so that what changes is seen soon.
                     deployment.usage.restart();
                 }
-                before.class != Some(main.class) && Instant::now() >= before.until
+                !is_the_same && Instant::now() >= before.until
             }
             (Some(_), _) => false,
         };
@@ -164,7 +176,10 @@ impl Chooser {
         }
         let wait = before.map_or(self.intervals.measured_again, |before| before.wait * 2);
         let wait = wait.min(LONGEST_WAIT);
-        let class = main.as_ref().map(|main| main.class);
+        let kind = match &main {
+            Some(main) => kind_of(main),
+            None => Kind::made_up(&deployment),
+        };
         let chosen = guarded("while it was measured", || {
             match self.choose(&deployment, main)? {
                 Some(running) => self.swap(registry, &deployment, running),
@@ -187,7 +202,7 @@ impl Chooser {
         }
         let measured = Measured {
             facts: Arc::downgrade(facts),
-            class,
+            kind,
             until: Instant::now() + wait,
             wait,
         };
@@ -202,61 +217,28 @@ impl Chooser {
         if ways.len() < 2 {
             return Ok(None);
         }
-        let Some(inputs) = inputs(deployment, main) else {
+        let is_over = || self.is_over();
+        let resources = (&*self.machinery.budget, &is_over as &dyn Fn() -> bool);
+        let Some(comparison) = compare(deployment, &ways, main, resources) else {
             return Ok(None);
         };
-        let seconds = measure(
-            &ways,
-            &inputs,
-            facts.rules.aim,
-            &self.machinery.budget,
-            &|| self.is_over(),
-        );
-        let timed = ways.iter().zip(&seconds);
-        let timed: Vec<_> = timed
-            .filter_map(|(way, seconds)| Some((way, (*seconds)?)))
-            .collect();
-        let told: Vec<_> = timed
-            .iter()
-            .map(|(way, seconds)| tell(way, *seconds))
-            .collect();
+        let (with, told) = (&comparison.with, comparison.told());
         tracing::info!(
             model = facts.model,
             version = facts.version,
-            rows = inputs.rows(),
-            measured = told.join(", "),
+            with,
+            measured = told,
             took_ms = milliseconds(started.elapsed()),
             "engines measured"
         );
-        let best = timed.iter().min_by(|one, other| one.1.total_cmp(&other.1));
-        let now = timed.iter().find(|(way, _)| {
-            way.engine == deployment.loaded.engine && way.split == deployment.split
-        });
-        let Some((best, seconds)) = best else {
+        let Some(running) = better(deployment, &comparison) else {
             return Ok(None);
         };
-        let is_worth_it = now.is_none_or(|(_, now)| now / seconds > WORTH_IT);
-        let aim = match facts.rules.aim {
-            Aim::Throughput => "throughput",
-            Aim::Latency => "latency",
+        let held = match promises.remove(running.engine) {
+            Some((promise, bytes)) => Arc::new(promise.keep(bytes)),
+            None => running.held,
         };
-        let held = match promises.remove(best.engine) {
-            Some((promise, bytes)) if is_worth_it => Arc::new(promise.keep(bytes)),
-            _ => deployment.held().clone(),
-        };
-        Ok(is_worth_it.then(|| Running {
-            engine: best.engine,
-            model: best.model.clone(),
-            why: format!(
-                "measured the best for {aim} with rows = {}: {}",
-                inputs.rows(),
-                told.join(", ")
-            ),
-            split: best.split,
-            held,
-            // Measuring is no part of loading.
-            took: deployment.loaded.took,
-        }))
+        Ok(Some(Running { held, ..running }))
     }
 
     /// Every way to run the model: with each engine that answers alike, in each split of the threads. The engine that
@@ -264,10 +246,6 @@ impl Chooser {
     fn ways(&self, deployment: &Deployment) -> Result<(Vec<Way>, Promises)> {
         let facts = &deployment.facts;
         let threads = self.machinery.budget.threads();
-        let in_splits = |models| match facts.split(threads) {
-            Some(fixed) => in_split(fixed, models),
-            None => split(threads, models),
-        };
         let own = (deployment.loaded.engine, deployment.model().clone());
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let mut others = facts.verdict.like(deployment.loaded.engine);
@@ -275,9 +253,10 @@ impl Chooser {
             // Another file than the one that was examined.
             others.clear();
         }
+        let fixed = facts.knobs.split(threads);
         let mut promises = Promises::new();
         if others.is_empty() {
-            return Ok((in_splits(models), promises));
+            return Ok((split(threads, fixed, models), promises));
         }
         let source = ModelSource::read(&facts.path)?;
         for name in others {
@@ -313,7 +292,7 @@ impl Chooser {
                 }
             }
         }
-        Ok((in_splits(models), promises))
+        Ok((split(threads, fixed, models), promises))
     }
 
     fn swap(&mut self, registry: &Registry, old: &Arc<Deployment>, running: Running) -> Result<()> {
@@ -343,67 +322,29 @@ impl Chooser {
     }
 }
 
-/// Every way to run these models, which come with the engines that loaded them, on so many threads.
-pub fn split(
-    threads: usize,
-    models: impl IntoIterator<Item = (&'static str, Arc<dyn Model>)>,
-) -> Vec<Way> {
-    let ways = models.into_iter().flat_map(|(engine, model)| {
-        splits(threads, &*model).map(move |split| Way {
-            engine,
-            model: model.clone(),
-            split,
-        })
+/// Another way than the one that serves, if it is so much better that it is worth the change.
+fn better(deployment: &Deployment, comparison: &Comparison) -> Option<Running> {
+    let best = comparison.best()?;
+    let now = comparison.timed.iter().find(|timed| {
+        timed.way.engine == deployment.loaded.engine && timed.way.split == deployment.split
     });
-    ways.collect()
-}
-
-/// One way to run each of these models: in the split that their owner chose.
-fn in_split(split: Split, models: Vec<(&'static str, Arc<dyn Model>)>) -> Vec<Way> {
-    let ways = models.into_iter();
-    let way = |(engine, model)| Way {
-        engine,
-        model,
-        split,
+    let is_worth_it = now.is_none_or(|now| now.seconds / best.seconds > WORTH_IT);
+    let aim = match deployment.facts.rules.aim {
+        Aim::Throughput => "throughput",
+        Aim::Latency => "latency",
     };
-    ways.map(way).collect()
-}
-
-/// How the threads may be shared out: a worker each, or all of them for one run at a time.
-fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + use<> {
-    let each = Split {
-        workers: threads,
-        threads: 1,
-    };
-    let together = Split {
-        workers: 1,
-        threads,
-    };
-    let splits_runs = threads > 1 && model.splits_runs();
-    // A model may keep what the last of them needs, which shall be the usual one.
-    splits_runs.then_some(together).into_iter().chain([each])
-}
-
-/// Made-up inputs in the shapes that are used, else in those that the model was seen to run.
-fn inputs(deployment: &Deployment, main: Option<MainLoad>) -> Option<CheckedInputs> {
-    let signature = deployment.signature();
-    let model = deployment.model();
-    let sample = Sample {
-        seed: 1,
-        ..model.sample()?
-    };
-    let runs = |inputs: &CheckedInputs| {
-        guarded("while it was tried", || model.session(1)?.run(inputs)).is_ok()
-    };
-    let used = main.and_then(|main| sample.inputs_shaped(signature, &main.shapes).ok());
-    used.filter(runs).or_else(|| sample.inputs(signature).ok())
-}
-
-fn tell(way: &Way, seconds: f64) -> String {
-    let Way { engine, split, .. } = way;
-    let threads = match split.threads {
-        1 => String::new(),
-        threads => format!(" on {threads} threads"),
-    };
-    format!("{engine}{threads} {:.3} ms", seconds * 1e3)
+    is_worth_it.then(|| Running {
+        engine: best.way.engine,
+        model: best.way.model.clone(),
+        why: format!(
+            "measured the best for {aim} with {}: {}",
+            comparison.with,
+            comparison.told()
+        ),
+        split: best.way.split,
+        batches: best.batches.clone(),
+        held: deployment.held().clone(),
+        // Measuring is no part of loading.
+        took: deployment.loaded.took,
+    })
 }

@@ -13,6 +13,7 @@ use super::golden::GoldenFiles;
 use super::knobs::{Defaults, Knobs};
 use super::lane::{Completed, Lane, LaneConfig, Request, Split};
 use super::loading::Wanted;
+use super::measuring::{Measured, per_row};
 use super::memory::{Held, Ledger, Promise, Scale};
 use super::statistics::Statistics;
 use super::trial::Trial;
@@ -59,6 +60,16 @@ pub struct Batching {
     pub knobs: Knobs,
 }
 
+impl Batching {
+    /// The decision's reason and what it goes by.
+    pub fn reason(&self) -> String {
+        match per_row(&self.curve) {
+            Some(costs) => format!("{}; {costs}", self.decision.why),
+            None => self.decision.why.clone(),
+        }
+    }
+}
+
 /// What is known of a version, whichever engine runs it.
 pub struct Facts {
     pub model: String,
@@ -73,7 +84,8 @@ pub struct Facts {
     pub statistics: Arc<Statistics>,
     labels: Option<Labels>,
     signature: Signature,
-    knobs: Knobs,
+    /// How its requests queue and share runs.
+    pub knobs: Knobs,
     class_names: Option<ClassNames>,
     stamp: Stamp,
     /// What it was made from.
@@ -114,11 +126,6 @@ impl Facts {
         Some(class)
     }
 
-    /// How the machine's threads are shared out, where the owner says so.
-    pub fn split(&self, machine: usize) -> Option<Split> {
-        self.knobs.split(machine)
-    }
-
     /// Whether another file is in the place of the one that was loaded.
     pub fn is_changed(&self) -> bool {
         stamp(&self.path) != self.stamp
@@ -131,6 +138,8 @@ pub struct Running {
     pub model: Arc<dyn Model>,
     pub why: String,
     pub split: Split,
+    /// What its batches cost, where that was measured when it was chosen.
+    pub batches: Option<Measured>,
     /// How long it took until the model could be run.
     pub took: Duration,
     /// What the model holds of the memory.
@@ -216,6 +225,7 @@ impl Deployment {
             why: why(&verdict, engine),
             model: runs,
             split,
+            batches: None,
             took: started.elapsed(),
         };
         let facts = Facts {
@@ -243,12 +253,19 @@ impl Deployment {
             model,
             why,
             split,
+            batches,
             took,
             held,
         } = running;
         let metrics = machinery.metrics.model(&facts.model, &facts.version);
-        let costs = Arc::new(Costs::new(facts.knobs.bounds()));
-        let class = facts.measure(&costs, &*model, split, &machinery.budget);
+        let (costs, class) = match batches {
+            Some(Measured { costs, class, .. }) => (costs, Some(class)),
+            None => {
+                let costs = Arc::new(Costs::new(facts.knobs.bounds()));
+                let class = facts.measure(&costs, &*model, split, &machinery.budget);
+                (costs, class)
+            }
+        };
         let lane = Lane::start(LaneConfig {
             name: format!("infer-{}", facts.model),
             model,

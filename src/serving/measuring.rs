@@ -1,10 +1,13 @@
 //! Measures ways of running a model against each other, side by side, so that what the machine does meanwhile hits all
 //! of them alike. It takes its turn in the compute budget like everybody else.
 
+mod batches;
+
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use self::batches::{Batches, Measured, measure_batches, per_row};
 use super::budget::ComputeBudget;
 use super::lane::Split;
 use crate::config::Aim;
@@ -12,10 +15,11 @@ use crate::engine::{Model, STACK_BYTES, Session};
 use crate::error::{Error, Result, guarded};
 use crate::tensor::signature::CheckedInputs;
 
-/// So many rounds at least, one that is not counted before them.
-const LEAST_ROUNDS: usize = 5;
-/// When there have been these, it goes on while it has taken less than the time below.
-const MEASURED_FOR: Duration = Duration::from_millis(500);
+/// How much ways are measured for requests of one size.
+pub const OF_REQUESTS: Effort = Effort {
+    rounds: 5,
+    time: Duration::from_millis(500),
+};
 /// Past this the measuring ends, as soon as there is anything to compare.
 const ENOUGH: Duration = Duration::from_secs(20);
 /// A way's part of a round takes at least this long: shorter runs are repeated, after one that is not counted, since the
@@ -41,13 +45,22 @@ pub struct Way {
     pub split: Split,
 }
 
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// So many rounds at least, one that is not counted before them.
+    pub rounds: usize,
+    /// When there have been these, it goes on while it has taken less than this.
+    pub time: Duration,
+}
+
 /// The seconds that each way takes for one request, in the ways' order: with every worker busy for
 /// [`Aim::Throughput`], a request's share of the time; alone for [`Aim::Latency`]. A way that fails has none, and neither
 /// has any once it is over.
 pub fn measure(
     ways: &[Way],
     inputs: &CheckedInputs,
-    aim: Aim,
+    (aim, effort): (Aim, Effort),
     budget: &ComputeBudget,
     is_over: &dyn Fn() -> bool,
 ) -> Vec<Option<f64>> {
@@ -60,7 +73,7 @@ pub fn measure(
     }
     for round in 0.. {
         let counted = round - 1;
-        let is_long = began.elapsed() > MEASURED_FOR && counted >= LEAST_ROUNDS as i32;
+        let is_long = began.elapsed() > effort.time && counted >= effort.rounds as i32;
         if is_long || (began.elapsed() > ENOUGH && counted > 0) {
             break;
         }

@@ -70,6 +70,7 @@ fn help_says_what_there_is() {
         Options:
               --json     Print one JSON object
               --engines  Measure every engine, and print what is held of each
+              --measure  Measure what rows cost alone and in batches, and print what the server would choose
               --example  Print the example request alone, ready to be sent
           -h, --help     Print help
 

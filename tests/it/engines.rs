@@ -342,11 +342,74 @@ fn rows(rows: usize) -> String {
 fn a_model_that_is_used_otherwise_is_measured_again() {
     let for_one = Takes(|rows, _| Duration::from_millis(if rows < 8 { 1 } else { 8 }));
     let for_many = Takes(|rows, _| Duration::from_millis(if rows < 8 { 4 } else { 1 }));
-    let server = setup(&[("tract", for_one), ("rten", for_many)]).start();
+    let server = setup(&[("tract", for_one), ("rten", for_many)])
+        .with("inference.aim", "latency")
+        .start();
     check_served_by(&server, "tract");
     for (count, engine) in [(8, "rten"), (1, "tract")] {
         ask_all_the_while(&server, &rows(count), || wait_for_engine(&server, engine));
         check_served_by(&server, engine);
+    }
+}
+
+/// Engines of which the first is slow, the second is the best for rows that are joined, and the third for one row.
+const FOR_ONE_OR_MANY: [(&str, Habit); 3] = [
+    (
+        "tract",
+        Takes(|rows, _| Duration::from_millis(20 * rows as u64)),
+    ),
+    ("rten", Takes(|_, _| Duration::from_millis(8))),
+    (
+        "onnxruntime",
+        Takes(|rows, _| Duration::from_millis(2 * rows as u64)),
+    ),
+];
+
+#[test]
+fn where_requests_join_the_best_for_many_rows_is_swapped_in() {
+    let server = setup(&FOR_ONE_OR_MANY).start();
+    wait_for_engine(&server, "rten");
+    check_served_by(&server, "rten");
+    let model = model(&server);
+    let why = text(&model["engine_reason"]);
+    assert!(why.contains("with rows that are joined"), "{why}");
+    let rows = model["batch_rows"].as_u64().expect("a number");
+    assert!(rows >= 8, "what was measured came over: {model}");
+    let reason = text(&model["batch_reason"]);
+    assert!(reason.contains("per row 8"), "{reason}");
+}
+
+#[test]
+fn where_they_do_not_the_best_for_one_is() {
+    let by_owner = |owner: &str| setup(&FOR_ONE_OR_MANY).file("m/model.toml", owner).start();
+    let script = json!({ "inputs": [["x", "FP32", [null, 2]]], "outputs": [["y", "FP32", [2]]] });
+    let fixed = Setup::scripted(script).engines(&FOR_ONE_OR_MANY).start();
+    for server in [fixed, by_owner("max_batch_rows = 1")] {
+        wait_for_engine(&server, "onnxruntime");
+        assert_eq!(model(&server)["batch_rows"], 1);
+    }
+}
+
+#[test]
+fn the_owner_may_share_out_the_threads() {
+    let splits = Takes(|_, threads| Duration::from_millis(8) / threads as u32);
+    for (owner, workers, threads) in [
+        ("instances = 3", 3, 1),
+        ("threads_per_instance = 4", 1, 4),
+        ("instances = 2\nthreads_per_instance = 2", 2, 2),
+    ] {
+        let server = setup(&[("tract", splits), ("rten", splits)])
+            .file("m/model.toml", owner)
+            .with("inference.threads", "4")
+            .start();
+        let split = |server: &TestServer| {
+            let model = model(server);
+            (
+                model["workers"].clone(),
+                model["threads_per_worker"].clone(),
+            )
+        };
+        assert_eq!(split(&server), (json!(workers), json!(threads)), "{owner}");
     }
 }
 

@@ -75,6 +75,11 @@ fn check_summary(server: &TestServer, expected: Expect) {
         "{uptime}"
     );
     assert_eq!(summary["version"].take(), env!("CARGO_PKG_VERSION"));
+    let models = summary["models"].as_array_mut().expect("a list");
+    for model in models.iter_mut().filter(|model| model["state"] == "ready") {
+        assert!(model["batch_rows"].take().is_u64(), "{model}");
+        assert!(model["batch_reason"].take().is_string(), "{model}");
+    }
     expected.assert_eq(&format!("{summary:#}"));
 }
 
@@ -96,9 +101,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "version": "1",
                   "state": "ready",
                   "engine": "tract",
-                  "engine_reason": "no other engine was asked",
+                  "engine_reason": "no other engine was asked; 2 golden requests as expected",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "tract",
@@ -112,9 +119,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "version": "2",
                   "state": "ready",
                   "engine": "tract",
-                  "engine_reason": "no other engine was asked",
+                  "engine_reason": "no other engine was asked; 2 golden requests as expected",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "tract",
@@ -128,9 +137,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "version": "1",
                   "state": "ready",
                   "engine": "tract",
-                  "engine_reason": "no other engine was asked",
+                  "engine_reason": "no other engine was asked; 2 golden requests as expected",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "tract",
@@ -144,9 +155,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "version": "2",
                   "state": "ready",
                   "engine": "tract",
-                  "engine_reason": "no other engine was asked",
+                  "engine_reason": "no other engine was asked; 2 golden requests as expected",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "tract",
@@ -160,9 +173,11 @@ fn a_server_whose_models_all_serve_is_ready() {
                   "version": "1",
                   "state": "ready",
                   "engine": "tract",
-                  "engine_reason": "no other engine was asked",
+                  "engine_reason": "no other engine was asked; 2 golden requests as expected",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "tract",
@@ -293,6 +308,8 @@ fn one_model_that_fails_keeps_the_server_from_traffic() {
                   "engine_reason": "no other engine was asked",
                   "workers": 1,
                   "threads_per_worker": 1,
+                  "batch_rows": null,
+                  "batch_reason": null,
                   "engines": [
                     {
                       "name": "script",

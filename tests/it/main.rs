@@ -34,6 +34,7 @@ mod parity;
 mod process;
 mod repository;
 mod requests;
+mod schedule;
 mod settings;
 mod statistics;
 mod styles;

@@ -16,7 +16,7 @@ fn check(path: &str, expected: Expect) {
 #[test]
 fn the_server_describes_itself() {
     let version = env!("CARGO_PKG_VERSION");
-    let extensions = r#"["binary_tensor_data","classification","model_configuration","model_repository","parameters","statistics"]"#;
+    let extensions = r#"["binary_tensor_data","classification","model_configuration","model_repository","parameters","schedule_policy","statistics"]"#;
     let expected = format!(r#"{{"name":"onnxd","version":"{version}","extensions":{extensions}}}"#);
     assert_eq!(bundled().get("/v2").text(), expected);
 }
@@ -34,13 +34,13 @@ fn a_model_describes_itself() {
     check(
         "/v2/models/iris",
         expect![[
-            r#"{"name":"iris","versions":["1","2"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"label","datatype":"INT64","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked"}}"#
+            r#"{"name":"iris","versions":["1","2"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"label","datatype":"INT64","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked; 2 golden requests as expected"}}"#
         ]],
     );
     check(
         "/v2/models/wine",
         expect![[
-            r#"{"name":"wine","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,13]}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked"}}"#
+            r#"{"name":"wine","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"features","datatype":"FP32","shape":[-1,13]}],"outputs":[{"name":"label","datatype":"BYTES","shape":[-1]},{"name":"probabilities","datatype":"FP32","shape":[-1,3]}],"parameters":{"engine":"tract","engine_reason":"no other engine was asked; 2 golden requests as expected"}}"#
         ]],
     );
     let whole = bundled().get("/v2/models/iris");

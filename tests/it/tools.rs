@@ -174,6 +174,60 @@ fn inspect_measures_every_engine() {
 }
 
 #[test]
+fn inspect_measures_batches() {
+    let report = Onnxd::new(["inspect", "--json", "--measure", &iris()]).run();
+    let report: Value = serde_json::from_str(report.ok()).expect("it is JSON");
+    let batches = &report["batches"];
+    let measured = batches["measured"].as_array().expect("a list");
+    let serving = report["engines"].as_array().expect("a list").iter();
+    let serving: Vec<_> = serving.filter(|engine| engine["serves"] == true).collect();
+    for engine in serving {
+        let is_measured = measured.iter().any(|one| one["engine"] == engine["name"]);
+        assert!(is_measured, "{engine} is not in {batches}");
+    }
+    for one in measured {
+        let curve = one["curve"].as_array().expect("a list");
+        let rows: Vec<_> = curve.iter().map(|at| at["rows"].as_u64()).collect();
+        assert!(rows.starts_with(&[Some(1), Some(2), Some(4)]), "{one}");
+        assert!(rows.contains(&one["batch_rows"].as_u64()), "{one}");
+        for at in curve {
+            let (run, row) = (
+                at["milliseconds"].as_f64(),
+                at["microseconds_a_row"].as_f64(),
+            );
+            assert!(run > Some(0.0) && row > Some(0.0), "{one}");
+        }
+    }
+    let reason = batches["choice"]["reason"].as_str();
+    assert!(reason.is_some_and(|reason| !reason.is_empty()), "{batches}");
+    let report = Onnxd::new(["inspect", "--measure", &iris()]).run();
+    let told = report.ok();
+    assert!(
+        told.contains("\n  batches    engine ") && told.contains("\n  choice     "),
+        "{told}"
+    );
+}
+
+#[test]
+fn inspect_says_why_requests_are_not_joined() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("fixed.onnx");
+    let model = onnx::model(&[Node("Add", &["x", "x"], "y")]);
+    std::fs::write(&file, model).expect("the folder is writable");
+    let file = file.to_string_lossy().into_owned();
+    let report = Onnxd::new(["inspect", "--json", "--measure", &file]).run();
+    let report: Value = serde_json::from_str(report.ok()).expect("it is JSON");
+    let choice = &report["batches"]["choice"];
+    assert_eq!(choice["batch_rows"], 1);
+    let reason = choice["reason"].as_str().expect("text");
+    assert!(
+        reason.starts_with("requests cannot be joined: "),
+        "{reason}"
+    );
+    assert_eq!(choice["curve"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn inspect_fails_for_what_no_engine_runs() {
     let unknown = onnx::model(&[Node("Frobnicate", &["x"], "y")]);
     let finished = Onnxd::new(["inspect", "--engines", "unknown.onnx"])

@@ -39,7 +39,7 @@ pub fn measure(examination: &Examination, inference: &InferenceConfig) -> Measur
     let loaded = models
         .iter()
         .map(|(engine, model)| (*engine, model.clone()));
-    let ways = split(threads, loaded);
+    let ways = split(threads, None, loaded);
     let mut milliseconds = BTreeMap::<_, Vec<Option<f64>>>::new();
     for rows in rows {
         let sample = models.values().find_map(|model| model.sample());
@@ -52,7 +52,10 @@ pub fn measure(examination: &Examination, inference: &InferenceConfig) -> Measur
             sample.inputs(model.signature())
         });
         let seconds = match inputs {
-            Some(Ok(inputs)) => measuring::measure(&ways, &inputs, aim, &budget, &|| false),
+            Some(Ok(inputs)) => {
+                let how = (aim, measuring::OF_REQUESTS);
+                measuring::measure(&ways, &inputs, how, &budget, &|| false)
+            }
             Some(Err(_)) | None => vec![None; ways.len()],
         };
         for engine in models.keys() {

@@ -12,7 +12,10 @@ use crate::error::Result;
 use crate::http::App;
 use crate::http::error::answer;
 use crate::repository::manifest::VersionPolicy;
-use crate::service::model_config::{InstanceGroup, ModelConfig, TensorConfig};
+use crate::repository::scheduling::TimeoutAction;
+use crate::service::model_config::{
+    DynamicBatching, InstanceGroup, ModelConfig, QueuePolicyConfig, TensorConfig,
+};
 use crate::serving::registry::Target;
 use crate::tensor::dtype::DataType;
 
@@ -36,6 +39,7 @@ fn config(app: &App, target: &Target) -> Result<Value> {
         inputs,
         outputs,
         instance_group,
+        dynamic_batching,
         default_model_filename,
         parameters,
     } = app.service.model_config(target)?;
@@ -46,7 +50,7 @@ fn config(app: &App, target: &Target) -> Result<Value> {
         name: group_name,
         count,
     } = instance_group;
-    Ok(json!({
+    let mut config = json!({
         "name": name,
         "platform": platform,
         "backend": backend,
@@ -58,7 +62,52 @@ fn config(app: &App, target: &Target) -> Result<Value> {
         "default_model_filename": default_model_filename,
         "parameters": parameters.collect::<Map<_, _>>(),
         "model_transaction_policy": { "decoupled": false },
-    }))
+    });
+    if let Some(batching) = dynamic_batching {
+        config["dynamic_batching"] = dynamic(batching);
+    }
+    Ok(config)
+}
+
+fn dynamic(batching: DynamicBatching) -> Value {
+    let DynamicBatching {
+        preferred_batch_size,
+        max_queue_delay_us,
+        priority_levels,
+        default_priority_level,
+        default_queue_policy,
+        priority_queue_policy,
+    } = batching;
+    let policies = priority_queue_policy.into_iter();
+    let policies = policies.map(|(level, policy)| (level.to_string(), queue_policy(policy)));
+    json!({
+        "preferred_batch_size": preferred_batch_size,
+        "max_queue_delay_microseconds": max_queue_delay_us,
+        "preserve_ordering": false,
+        "priority_levels": priority_levels,
+        "default_priority_level": default_priority_level,
+        "default_queue_policy": queue_policy(default_queue_policy),
+        "priority_queue_policy": policies.collect::<Map<_, _>>(),
+    })
+}
+
+fn queue_policy(policy: QueuePolicyConfig) -> Value {
+    let QueuePolicyConfig {
+        timeout_action,
+        default_timeout_us,
+        allow_timeout_override,
+        max_queue_size,
+    } = policy;
+    let action = match timeout_action {
+        TimeoutAction::Reject => "REJECT",
+        TimeoutAction::Delay => "DELAY",
+    };
+    json!({
+        "timeout_action": action,
+        "default_timeout_microseconds": default_timeout_us,
+        "allow_timeout_override": allow_timeout_override,
+        "max_queue_size": max_queue_size,
+    })
 }
 
 fn policy(policy: &VersionPolicy) -> Value {

@@ -85,7 +85,9 @@ fn the_configuration_has_the_batch_dimension_apart() {
         (config.name.as_str(), config.platform.as_str()),
         ("iris", "onnx_onnxv1")
     );
-    assert!(config.max_batch_size > 0 && config.dynamic_batching.is_none());
+    assert!(config.max_batch_size > 0);
+    let rows = &config.parameters["batch_rows"].string_value;
+    assert_eq!(config.dynamic_batching.is_some(), rows != "1", "{rows}");
     let input = &config.input[0];
     assert_eq!(
         (input.name.as_str(), input.data_type()),
@@ -113,6 +115,40 @@ fn the_configuration_has_the_batch_dimension_apart() {
             .unwrap_or_default()
             .decoupled
     );
+}
+
+#[test]
+fn batching_is_told_as_over_rest() {
+    let script = json!({ "inputs": [["x", "INT64", [null]]] });
+    let owner = "preferred_batch_rows = [4]\npriority_levels = 2\n[priority_queue_policy.2]\ntimeout_action = \"delay\"\nmax_queue_rows = 7\n";
+    let server = Setup::scripted(script).file("m/model.toml", owner).start();
+    let rest = server.get("/v2/models/m/config").ok();
+    let rest = &rest["dynamic_batching"];
+    let request = ModelConfigRequest {
+        name: "m".to_owned(),
+        version: String::new(),
+    };
+    let config: ModelConfigResponse = Client::of(&server)
+        .ask("ModelConfig", request)
+        .expect("a configuration");
+    let batching = config
+        .config
+        .expect("a configuration")
+        .dynamic_batching
+        .expect("requests are joined");
+    assert_eq!(
+        json!(batching.preferred_batch_size),
+        rest["preferred_batch_size"]
+    );
+    assert_eq!(json!(batching.priority_levels), rest["priority_levels"]);
+    assert_eq!(
+        json!(batching.default_priority_level),
+        rest["default_priority_level"]
+    );
+    let policy = &batching.priority_queue_policy[&2];
+    assert_eq!(policy.timeout_action().as_str_name(), "DELAY");
+    let max = &rest["priority_queue_policy"]["2"]["max_queue_size"];
+    assert_eq!(json!(policy.max_queue_size), *max);
 }
 
 #[test]

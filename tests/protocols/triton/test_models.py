@@ -9,7 +9,8 @@ from cases import FLOWERS
 from clients import raised
 
 EXTENSIONS = {
-    "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics",
+    "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters",
+    "schedule_policy", "statistics",
 }  # fmt: skip
 
 
