@@ -429,10 +429,19 @@ fn is_route(path: &str) -> bool {
 /// A bare word must be a level: as a target it would silence everything else without a word.
 fn parse_level(text: &str) -> Option<Targets> {
     let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    text.split(',')
+    let targets: Targets = text
+        .split(',')
         .all(is_level)
         .then(|| text.parse().ok())
-        .flatten()
+        .flatten()?;
+    // The library that speaks to stores tells of every request that it tries again, of which the mirror says what counts.
+    let is_told = |level| targets.would_enable("object_store", &level);
+    match is_told(tracing::Level::INFO) && !is_told(tracing::Level::DEBUG) {
+        true if !text.contains("object_store") => {
+            Some(targets.with_target("object_store", LevelFilter::WARN))
+        }
+        _ => Some(targets),
+    }
 }
 
 fn parse_origins(text: &str) -> Option<CorsOrigins> {

@@ -34,7 +34,7 @@ class Google:
     def delete(self, name):
         del self.objects[name]
 
-    def write_key(self, path, base_url):
+    def write_key(self, path):
         """The file key.json of a service account, as Google gives it out."""
         pem = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -44,7 +44,6 @@ class Google:
             "private_key_id": "1",
             "private_key": pem,
             "client_email": "onnxd@my-project.iam.gserviceaccount.com",
-            "gcs_base_url": base_url,
         }
         path.write_text(json.dumps(account))
         return pem

@@ -1,10 +1,13 @@
 """A proxy before a store, which does to its answers what networks and stores do on bad days."""
 
+import contextlib
 import http.client
 import re
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 DROPPED = {"connection", "transfer-encoding", "keep-alive", "date", "server", "content-length"}
 
@@ -15,7 +18,7 @@ class Proxy:
     def __init__(self, port):
         self.upstream = ("127.0.0.1", port)
         self.fault, self.hits, self.requests = None, None, []
-        self.port = 0
+        self.port, self.connections = 0, set()
         self.start()
 
     def start(self):
@@ -25,9 +28,12 @@ class Proxy:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def refuse(self):
-        """Nobody listens any more, until start()."""
+        """Nobody listens any more, until start(), and no connection is kept."""
         self.server.shutdown()
         self.server.server_close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self):
@@ -43,14 +49,23 @@ class Proxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self):
+                super().setup()
+                proxy.connections.add(self.connection)
+
+            def finish(self):
+                proxy.connections.discard(self.connection)
+                super().finish()
+
             def log_message(self, *_):
                 pass
 
             def handle_any(self):
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
-                proxy.requests.append((self.command, self.path))
-                befalls = proxy.fault and (proxy.hits is None or proxy.hits(self.command, self.path))
+                path = unquote(self.path)
+                proxy.requests.append((self.command, path))
+                befalls = proxy.fault and (proxy.hits is None or proxy.hits(self.command, path))
                 upstream = http.client.HTTPConnection(*proxy.upstream, timeout=60)
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

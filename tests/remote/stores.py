@@ -68,9 +68,9 @@ class Gcs:
         self.google = Google()
         self.proxy = Proxy(self.google.port)
         key = folder / "key.json"
-        pem = self.google.write_key(key, self.proxy.url)
+        pem = self.google.write_key(key)
         self.url, self.secrets = "gs://bucket/models", pem.splitlines()[1:3]
-        self.environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(key), "GOOGLE_ALLOW_HTTP": "true"}
+        self.environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(key), "GOOGLE_ALLOW_HTTP": "true", "GOOGLE_BASE_URL": self.proxy.url}
 
     def put(self, name, data):
         self.google.put(f"models/{name}", data)
