@@ -10,6 +10,7 @@ pub mod onnxruntime;
 pub mod rten;
 pub mod tract;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -146,8 +147,14 @@ impl ModelSource {
 
     /// Reads an ONNX file.
     pub fn read(path: &Path) -> Result<ModelSource> {
-        let cannot =
-            |error| Error::not_found(format!("cannot read {}", path.display())).with_source(error);
+        let cannot = |error: io::Error| {
+            let message = format!("cannot read {}", path.display());
+            let cannot = match error.kind() {
+                io::ErrorKind::OutOfMemory => Error::out_of_memory(message),
+                _ => Error::not_found(message),
+            };
+            cannot.with_source(error)
+        };
         // A device or a pipe might never end.
         if !path.metadata().map_err(cannot)?.is_file() {
             return Err(Error::not_found(format!(

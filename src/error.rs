@@ -40,6 +40,9 @@ const UNAVAILABLE_RETRY: Duration = Duration::from_secs(30);
 /// When to try again what a server that goes away does not answer: at once, but elsewhere.
 const SHUTDOWN_RETRY: Duration = Duration::from_secs(1);
 
+/// What is said where an engine was refused memory.
+const OUT_OF_MEMORY: &str = "the model needs more memory than there is now";
+
 /// Messages quote what a client wrote; a longer one is cut, so that no answer and no log line grows with the request.
 const MOST_MESSAGE_CHARS: usize = 2000;
 
@@ -191,7 +194,7 @@ pub fn guarded<T>(when: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let message = format!("the engine panicked {when}: {text}");
         // By these words engines say that they were refused memory.
         Err(match text.contains("failed to allocate") {
-            true => Error::out_of_memory(message),
+            true => Error::out_of_memory(OUT_OF_MEMORY).with_source(message),
             false => Error::internal(message),
         })
     };
@@ -225,6 +228,19 @@ mod tests {
         let error = Error::internal("session failed").with_source("secret path");
         assert!(!error.public_message().contains("secret"));
         assert_eq!(error.chain(), "session failed: secret path");
+    }
+
+    #[test]
+    fn an_engine_that_was_refused_memory_may_be_asked_again() {
+        let refused = guarded("while running", || -> Result<()> {
+            panic!("failed to allocate Layout {{ size: 1 }}")
+        });
+        let refused = refused.expect_err("it panicked");
+        assert!(refused.is_out_of_memory());
+        assert_eq!(refused.public_message(), OUT_OF_MEMORY);
+        assert!(refused.chain().contains("size: 1"), "the log has it all");
+        let broken = guarded("while running", || -> Result<()> { panic!("no") });
+        assert!(!broken.expect_err("it panicked").is_out_of_memory());
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(ports.serve());
-        let sampler = tokio::spawn(sample(metrics.clone()));
+        let sampler = tokio::spawn(sample(metrics.clone(), reconciler.machinery.memory.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         let watching = start_loader(reconciler, orders, watch)?;
         let chooser = chooser.until(control.watch());
@@ -360,14 +360,16 @@ fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> 
         .map_err(|error| Error::internal("a thread did not start").with_source(error))
 }
 
-async fn sample(metrics: Metrics) {
+async fn sample(metrics: Metrics, memory: Arc<Ledger>) {
     let mut ticks = tokio::time::interval(SAMPLE);
     let kept = process::total_bytes().unwrap_or(0) / SHARE_KEPT;
     loop {
         ticks.tick().await;
         metrics.sample_cpu(Instant::now());
-        // What was small, or a library took, or a trial takes, is missing for the tensors of runs.
+        // What was small, or a library took, is missing for the tensors of runs. What a trial takes is so only beyond what
+        // is kept for requests: the trial goes first.
         let left = process::available_bytes().map(|bytes| bytes.saturating_sub(kept));
+        let left = left.map(|bytes| bytes.max(memory.left_for_requests()));
         if let Some(left) = left.and_then(|left| usize::try_from(left).ok()) {
             allocator::set_further(left);
         }
@@ -382,8 +384,8 @@ fn share_memory(metrics: &Metrics, bodies: &BodyBudget, most: usize) -> Arc<Ledg
     };
     metrics.show_bodies(taken.clone(), most);
     let memory = Ledger::of_machine(most as u64, Box::new(move || taken() as u64));
-    let read = memory.clone();
-    metrics.show_memory(move || read.readings());
+    let (read, free) = (memory.clone(), memory.clone());
+    metrics.show_memory(move || read.readings(), move || free.free_bytes());
     memory
 }
 

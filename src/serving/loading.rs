@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::agreement::verdict::Verdict;
 use super::deployment::{Deployment, Machinery};
@@ -25,6 +25,9 @@ pub struct Wanted {
     /// What it has done so far, where it is loaded anew.
     pub statistics: Arc<Statistics>,
 }
+
+/// How long a load waits for what others take only while they load.
+const MOST_WAIT: Duration = Duration::from_secs(30);
 
 /// What of a file is in memory beside the model while that is loaded: as it is read, and as the engine takes it apart.
 const TIMES_THE_FILE: u64 = 2;
@@ -130,7 +133,9 @@ impl Machinery {
             Tried::Silent => (None, None, None),
         };
         let needed = needed_bytes(path.map(PathBuf::as_path), verdict.as_ref(), taken);
-        let promise = memory.promise(needed, deadline)?;
+        // What a load that never ends was promised does not come back.
+        let patience = deadline.min(Instant::now() + MOST_WAIT);
+        let promise = memory.promise(needed, patience)?;
         let (reply, loaded) = mpsc::sync_channel(1);
         let machinery = self.clone();
         let load = move || {

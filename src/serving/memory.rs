@@ -148,8 +148,17 @@ impl Ledger {
             models: promised.models,
             loading: promised.loading,
             requests: self.bounds.requests,
-            free: self.free(&promised),
         }
+    }
+
+    /// What is left for further models.
+    pub fn free_bytes(&self) -> u64 {
+        self.free(&self.lock())
+    }
+
+    /// What requests may still take of their part.
+    pub fn left_for_requests(&self) -> u64 {
+        self.bounds.requests.saturating_sub((self.in_flight)())
     }
 
     /// What is neither taken nor promised nor kept for requests.

@@ -5,6 +5,7 @@
 //! failure costs the others nothing. A process that is none the worse for a model examines the next one too.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -33,6 +34,10 @@ const MEMORY_TENTHS: u64 = 8;
 
 /// A model that takes more than this part of it is loaded alone.
 const LARGE_SHARE: u64 = 8;
+
+/// Of `signal(7)`.
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
 
 /// The longest report that is read.
 const MOST_REPORT_BYTES: u64 = 4 << 20;
@@ -115,7 +120,7 @@ enum Ended {
     /// With a verdict, and how much memory that took.
     Reported(Verdict, Option<u64>),
     /// It was ended by what the model does to it.
-    Lost(String),
+    Lost(Error),
     /// It was refused more memory than so many bytes.
     OutOfMemory(u64),
     TimedOut,
@@ -164,7 +169,9 @@ impl Trial {
             for name in names {
                 let alone = examine(&[name], Instant::now() + part)?;
                 match alone {
-                    Ended::Lost(reason) => lost.push(broken(name, reason)),
+                    Ended::Lost(error) => {
+                        lost.push(Finding::of_error(name, Standing::Fails, &error));
+                    }
                     Ended::OutOfMemory(bytes) => {
                         let reason = format!("it needs more memory than there is ({})", mib(bytes));
                         lost.push(broken(name, reason));
@@ -193,7 +200,7 @@ impl Trial {
         };
         let (mut verdict, taken_bytes) = match ended {
             Ended::Reported(verdict, taken_bytes) => (verdict, taken_bytes),
-            Ended::Lost(reason) => return Err(Error::unavailable(reason)),
+            Ended::Lost(error) => return Err(error),
             Ended::OutOfMemory(bytes) => return Err(refused(bytes)),
             Ended::TimedOut => return Ok(Tried::TimedOut),
             Ended::Silent => return Ok(Tried::Silent),
@@ -268,10 +275,18 @@ impl Trial {
             }
             // It may have been an earlier model's doing.
             Answer::Death(_) if !is_fresh => self.examine(turn, candidate, engines, memory),
-            Answer::Death(status) => Ok(Ended::Lost(format!(
-                "loading it ended a process of its own ({status}): the file asks for more memory than there \
-                 is{there_is}, or breaks the engine"
-            ))),
+            Answer::Death(status) => {
+                let reason = format!(
+                    "loading it ended a process of its own ({status}): the file asks for more memory than there \
+                     is{there_is}, or breaks the engine"
+                );
+                // So end the kernel, where memory runs out, and whoever is refused some and does not expect it.
+                let is_for_memory = [SIGKILL, SIGABRT].map(Some).contains(&status.signal());
+                Ok(Ended::Lost(match is_for_memory {
+                    true => Error::out_of_memory(reason),
+                    false => Error::unavailable(reason),
+                }))
+            }
             Answer::TimedOut => Ok(Ended::TimedOut),
         }
     }

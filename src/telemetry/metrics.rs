@@ -263,8 +263,12 @@ impl Metrics {
         register(&self.inner.registry, reading);
     }
 
-    /// Shows what of the memory is whose, by `read`.
-    pub fn show_memory(&self, read: impl Fn() -> MemoryReadings + Send + Sync + 'static) {
+    /// Shows what of the memory is whose, by `read`, and what is free.
+    pub fn show_memory(
+        &self,
+        read: impl Fn() -> MemoryReadings + Send + Sync + 'static,
+        free: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
         let read = Arc::new(read);
         let add = |name, help, part: fn(MemoryReadings) -> u64| {
             let read = read.clone();
@@ -290,10 +294,10 @@ impl Metrics {
             "Memory kept for requests, which no model gets.",
             |memory| memory.requests,
         );
-        add(
+        self.read_gauge(
             "onnxd_memory_free_bytes",
             "Memory that is left for further models.",
-            |memory| memory.free,
+            free,
         );
     }
 
@@ -544,7 +548,6 @@ pub struct MemoryReadings {
     pub models: u64,
     pub loading: u64,
     pub requests: u64,
-    pub free: u64,
 }
 
 /// What is known of a model's version once it has loaded.
