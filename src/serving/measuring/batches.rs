@@ -16,7 +16,7 @@ use crate::tensor::signature::CheckedInputs;
 /// How much is measured of each size.
 const OF_A_SIZE: Effort = Effort {
     rounds: 3,
-    time: Duration::from_millis(150),
+    time: Duration::from_millis(80),
 };
 /// Past this no further size is begun, and none whose runs would take longer than a run may.
 const ENOUGH: Duration = Duration::from_secs(10);
