@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::ports::{Core, Listeners, Ports};
-use crate::allocator;
 use crate::config::load::cache_folders;
 use crate::config::{Config, LibraryPath, RepositoryConfig, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
@@ -39,12 +38,9 @@ use crate::shutdown::{self, Phase, ShutdownControl, Stop};
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::process;
 
-/// How often it is read what of the CPU is used and of the memory is left.
-const SAMPLE: Duration = Duration::from_secs(1);
-/// This part of the memory is not for large allocations.
-const SHARE_KEPT: u64 = 20;
+/// How often the CPU's use is read.
+const CPU_SAMPLE: Duration = Duration::from_secs(1);
 /// How long the last answers may take to leave, and the models to be dropped, once everything else is over.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
@@ -210,7 +206,7 @@ impl Server {
             ..
         } = self;
         let mut serving = tokio::spawn(ports.serve());
-        let sampler = tokio::spawn(sample(metrics.clone(), reconciler.machinery.memory.clone()));
+        let sampler = tokio::spawn(sample_cpu(metrics.clone()));
         let chooser = Chooser::new(&registry, reconciler.machinery.clone(), intervals);
         let watching = start_loader(reconciler, orders, watch)?;
         let chooser = chooser.until(control.watch());
@@ -360,19 +356,11 @@ fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> 
         .map_err(|error| Error::internal("a thread did not start").with_source(error))
 }
 
-async fn sample(metrics: Metrics, memory: Arc<Ledger>) {
-    let mut ticks = tokio::time::interval(SAMPLE);
-    let kept = process::total_bytes().unwrap_or(0) / SHARE_KEPT;
+async fn sample_cpu(metrics: Metrics) {
+    let mut ticks = tokio::time::interval(CPU_SAMPLE);
     loop {
         ticks.tick().await;
         metrics.sample_cpu(Instant::now());
-        // What was small, or a library took, is missing for the tensors of runs. What a trial takes is so only beyond what
-        // is kept for requests: the trial goes first.
-        let left = process::available_bytes().map(|bytes| bytes.saturating_sub(kept));
-        let left = left.map(|bytes| bytes.max(memory.left_for_requests()));
-        if let Some(left) = left.and_then(|left| usize::try_from(left).ok()) {
-            allocator::set_further(left);
-        }
     }
 }
 

@@ -156,11 +156,6 @@ impl Ledger {
         self.free(&self.lock())
     }
 
-    /// What requests may still take of their part.
-    pub fn left_for_requests(&self) -> u64 {
-        self.bounds.requests.saturating_sub((self.in_flight)())
-    }
-
     /// What is neither taken nor promised nor kept for requests.
     fn free(&self, promised: &Promised) -> u64 {
         let Bounds {

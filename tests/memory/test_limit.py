@@ -70,7 +70,8 @@ def test_a_model_that_does_not_fit_is_refused_and_the_others_serve(start, sessio
     index = {model["name"]: model for model in session.post(server.url("/v2/repository/index"), json={}).json()}
     check_told(index["large"]["reason"])
     assert "raise the memory limit" in server.log.read_text()
-    assert metric(server, 'onnxd_model_loads_out_of_memory_total{model="large",version="1"}') == 1
+    # It is tried again whenever memory was freed, as when another engine is swapped in.
+    assert metric(server, 'onnxd_model_loads_out_of_memory_total{model="large",version="1"}') >= 1
     assert metric(server, 'onnxd_model_state{model="large",state="failed",version="1"}') == 1
     assert group.kills() == KILLED_NOBODY
 
