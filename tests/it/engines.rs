@@ -356,12 +356,12 @@ fn a_model_that_is_used_otherwise_is_measured_again() {
 const FOR_ONE_OR_MANY: [(&str, Habit); 3] = [
     (
         "tract",
-        Takes(|rows, _| Duration::from_millis(20 * rows as u64)),
+        Takes(|rows, _| Duration::from_millis(60 * rows as u64)),
     ),
-    ("rten", Takes(|_, _| Duration::from_millis(8))),
+    ("rten", Takes(|_, _| Duration::from_millis(40))),
     (
         "onnxruntime",
-        Takes(|rows, _| Duration::from_millis(2 * rows as u64)),
+        Takes(|rows, _| Duration::from_millis(5 * rows as u64)),
     ),
 ];
 
@@ -376,7 +376,7 @@ fn where_requests_join_the_best_for_many_rows_is_swapped_in() {
     let rows = model["batch_rows"].as_u64().expect("a number");
     assert!(rows >= 8, "what was measured came over: {model}");
     let reason = text(&model["batch_reason"]);
-    assert!(reason.contains("per row 8"), "{reason}");
+    assert!(reason.contains(" µs alone, "), "{reason}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn a_server_whose_models_all_serve_is_ready() {
                     {
                       "name": "tract",
                       "standing": "alone",
-                      "reason": "no other engine was asked"
+                      "reason": "no other engine was asked; 2 golden requests as expected"
                     }
                   ]
                 },
@@ -128,7 +128,7 @@ fn a_server_whose_models_all_serve_is_ready() {
                     {
                       "name": "tract",
                       "standing": "alone",
-                      "reason": "no other engine was asked"
+                      "reason": "no other engine was asked; 2 golden requests as expected"
                     }
                   ]
                 },
@@ -146,7 +146,7 @@ fn a_server_whose_models_all_serve_is_ready() {
                     {
                       "name": "tract",
                       "standing": "alone",
-                      "reason": "no other engine was asked"
+                      "reason": "no other engine was asked; 2 golden requests as expected"
                     }
                   ]
                 },
@@ -164,7 +164,7 @@ fn a_server_whose_models_all_serve_is_ready() {
                     {
                       "name": "tract",
                       "standing": "alone",
-                      "reason": "no other engine was asked"
+                      "reason": "no other engine was asked; 2 golden requests as expected"
                     }
                   ]
                 },
@@ -182,7 +182,7 @@ fn a_server_whose_models_all_serve_is_ready() {
                     {
                       "name": "tract",
                       "standing": "alone",
-                      "reason": "no other engine was asked"
+                      "reason": "no other engine was asked; 2 golden requests as expected"
                     }
                   ]
                 }
