@@ -176,7 +176,7 @@ mod tests {
         #[test]
         fn the_old_moment_and_the_changes_make_the_new_one(old in snapshot(), new in snapshot()) {
             let changes = diff(&old, &new);
-            prop_assert_eq!(applied(&old, &new, &changes), new.models.clone());
+            prop_assert_eq!(applied(&old, &new, &changes), new.models);
             prop_assert_eq!(changes.is_default_changed, old.default_model != new.default_model);
         }
 

@@ -214,6 +214,17 @@ impl Scan<'_> {
                 let models = &mut self.snapshot.models;
                 models.insert(model.to_owned(), found.clone());
             }
+            // Nobody can tell whether it is a model: a start that waits for all of them must not go on without it.
+            None if layout::is_name(model) && name != REPOSITORY_MANIFEST => {
+                let problem = format!("'{name}' cannot be read: {error}");
+                let mut stamping = Stamping::default();
+                stamping.remark(&problem);
+                let found = FoundModel {
+                    files: Err(problem),
+                    stamp: stamping.stamp(),
+                };
+                self.snapshot.models.insert(model.to_owned(), found);
+            }
             None => {
                 let passed_over = &mut self.snapshot.passed_over;
                 passed_over.push(format!("'{name}' (it cannot be read: {error})"));
@@ -225,12 +236,16 @@ impl Scan<'_> {
         let mut items = Vec::new();
         for name in listed(folder)? {
             let path = folder.join(&name);
-            let holds_model = match path.join(MODEL_FILE).metadata() {
-                Ok(metadata) => metadata.is_file(),
-                Err(error) if is_absent(&error) => false,
-                Err(error) => return Err(error),
+            let is_version = manifest::version_number(&name).is_some();
+            let model_file = is_version.then(|| path.join(MODEL_FILE).metadata());
+            // What is no version may well be closed to the server, such as `lost+found`.
+            let holds_model = match model_file {
+                None => false,
+                Some(Ok(metadata)) => metadata.is_file(),
+                Some(Err(error)) if is_absent(&error) => false,
+                Some(Err(error)) => return Err(error),
             };
-            if !holds_model && manifest::version_number(&name).is_some() && path.is_dir() {
+            if !holds_model && is_version && path.is_dir() {
                 // Its model file may still come.
                 self.snapshot.folders.insert(path);
             }
@@ -465,6 +480,43 @@ mod tests {
             .as_ref()
             .expect_err("the label file lies outside");
         assert!(reason.contains("beside it"), "{reason}");
+    }
+
+    /// A link that leads to itself is as unreadable to root as a closed folder is to others.
+    #[test]
+    fn what_cannot_be_read_is_a_model_that_cannot_be_loaded() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        fs::create_dir_all(root.join("half/1")).expect("a temporary folder");
+        fs::create_dir(root.join("whole")).expect("a temporary folder");
+        fs::copy("models/iris/1/model.onnx", root.join("whole/model.onnx")).expect("it is bundled");
+        let loops = [
+            "closed",
+            "half/1/model.onnx",
+            "lost+found",
+            "whole/lost+found",
+        ];
+        for name in loops {
+            std::os::unix::fs::symlink(root.join(name), root.join(name)).expect("the name is free");
+        }
+        let first = scan(root).expect("readable");
+        for (name, place) in [("closed", "'closed'"), ("half", "'half'")] {
+            let reason = first.models[name].files.as_ref().expect_err(name);
+            let start = format!("{place} cannot be read: ");
+            assert!(reason.starts_with(&start), "{reason}");
+        }
+        assert!(first.models["whole"].files.is_ok());
+        let passed_over = first.passed_over.join("; ");
+        assert!(
+            passed_over.starts_with("'lost+found' (it cannot be read"),
+            "{passed_over}"
+        );
+        assert_eq!(first.models.len(), 3);
+
+        fs::remove_file(root.join("half/1/model.onnx")).expect("it is there");
+        fs::copy("models/iris/1/model.onnx", root.join("half/1/model.onnx")).expect("the bundled");
+        let second = scan_after(root, &first).expect("readable");
+        assert!(second.models["half"].files.is_ok(), "once it can be read");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 const SETTLE: Duration = Duration::from_secs(1);
 /// Between two looks lies at least this, however many events there are.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// And so many times what the look took, so that a writer that never pauses does not keep a large repository's looks
+/// going all the time.
+const PAUSES_A_LOOK: u32 = 10;
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -36,6 +39,18 @@ pub struct Found {
     pub snapshot: Snapshot,
     /// Models whose files are still being written.
     pub unsettled: Vec<String>,
+}
+
+impl Found {
+    /// All models that are there, whether their files have been written or still are.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.snapshot.models.keys().chain(&self.unsettled)
+    }
+
+    /// Whether a model is there.
+    pub fn has(&self, model: &str) -> bool {
+        self.names().any(|name| name == model)
+    }
 }
 
 /// Watches one repository.
@@ -78,17 +93,23 @@ impl Watch {
                 true => began,
                 false => eye.due().unwrap_or(began + self.interval),
             };
-            if self.wait(next.min(began + self.interval)) == Woken::ByEnd {
+            let pause = self.pause(moment.at - began);
+            if self.wait(pause, next.min(began + self.interval)) == Woken::End {
                 return;
             }
         }
     }
 
-    fn wait(&mut self, next: Instant) -> Woken {
-        let least = Instant::now() + LEAST_PAUSE.min(self.interval);
-        match self.events.pause(least) {
-            Woken::ByEnd => Woken::ByEnd,
-            Woken::ByTime | Woken::ByEvent => self.events.wait(next),
+    /// How long events are not heeded after a look that took so long.
+    fn pause(&self, took: Duration) -> Duration {
+        let pause = LEAST_PAUSE.max(took.saturating_mul(PAUSES_A_LOOK));
+        pause.min(self.interval)
+    }
+
+    fn wait(&mut self, pause: Duration, next: Instant) -> Woken {
+        match self.events.pause(Instant::now() + pause) {
+            Woken::End => Woken::End,
+            Woken::Time | Woken::Event => self.events.wait(next),
         }
     }
 }
@@ -261,6 +282,16 @@ mod tests {
         let two = || Ok(repository(1, &["a", "b"]));
         let seen = told(vec![one(), one(), two(), two(), two(), one(), one()]);
         assert_eq!(seen, ["a", "-", "a (b)", "a b", "-", "-", "a"]);
+    }
+
+    #[test]
+    fn a_look_that_takes_long_is_paid_for_with_a_long_pause() {
+        let source = Arc::new(super::super::store::Local::new("models".into()));
+        let (watch, _stopper) =
+            Watch::new(source, Some(Duration::from_secs(2))).expect("sockets open");
+        let pause = |took| watch.pause(Duration::from_millis(took)).as_millis();
+        assert_eq!([0, 5, 30, 199].map(pause), [50, 50, 300, 1990]);
+        assert_eq!(pause(5000), 2000, "no longer than looks are apart anyway");
     }
 
     #[test]

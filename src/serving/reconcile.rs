@@ -97,7 +97,7 @@ impl Reconciler {
             unsettled,
         } = found;
         self.machinery.metrics.set_repository_readable(true);
-        let default_model = self.default_model(snapshot);
+        let default_model = self.default_model(found);
         let mut work = Vec::new();
         let mut entries = BTreeMap::new();
         for (name, found) in &snapshot.models {
@@ -134,21 +134,21 @@ impl Reconciler {
     }
 
     /// Configuration first, then the repository's own word, then the only model there is.
-    fn default_model(&self, snapshot: &Snapshot) -> Option<String> {
+    fn default_model(&self, found: &Found) -> Option<String> {
         let named = self
             .models
             .default
             .clone()
-            .or_else(|| snapshot.default_model.clone());
+            .or_else(|| found.snapshot.default_model.clone());
         if let Some(name) = &named
-            && !snapshot.models.contains_key(name)
+            && !found.has(name)
         {
             tracing::warn!(
                 model = name,
                 "the default model is not in the repository; /predict answers 404"
             );
         }
-        named.or_else(|| only(snapshot.models.keys()))
+        named.or_else(|| only(found.names()))
     }
 
     /// What is to be loaded of a model. A pin takes the place of the default model's own policy.

@@ -1,5 +1,6 @@
 //! What changes in the repository while the server runs, and what requests see of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -118,6 +119,42 @@ fn a_changed_file_takes_its_own_place() {
     assert_eq!(
         stats["model_stats"][0]["inference_count"], 2,
         "they are kept"
+    );
+}
+
+/// Fails, in a way that may pass, until there is something at this path.
+fn needing(path: &Path) -> Value {
+    json!({ "inputs": [["x", "INT64", [null]]], "load": { "needs": path } })
+}
+
+/// What is due to be tried again and is not there any more, though a label names it, is not due for ever.
+#[test]
+fn a_version_that_goes_while_it_waits_to_be_tried_again_keeps_nothing_busy() {
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let server = Setup::empty().model("waits/1", good()).start();
+    server.put("waits/model.toml", "version_labels = { canary = \"2\" }");
+    server.put_model("waits/2", &needing(&elsewhere.path().join("needed")));
+    let failed = "waits 2 UNAVAILABLE the disk does not answer";
+    index_becomes(&server, &["waits 1 READY", failed]);
+    remove(&server, "waits/2");
+    let gone = "waits 2 UNAVAILABLE it is asked for (by the label 'canary' in model.toml) and the repository has 1";
+    index_becomes(&server, &["waits 1 READY", gone]);
+    // Each load has a thread of its own, with the model's name.
+    let mut loads = BTreeSet::new();
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let threads = fs::read_dir("/proc/self/task").expect("it is Linux");
+        for thread in threads.flatten() {
+            let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            if name.trim() == "bring-waits" {
+                loads.insert(thread.file_name());
+            }
+        }
+    }
+    assert!(
+        loads.len() < 4,
+        "{} loads of what is not there",
+        loads.len()
     );
 }
 
@@ -252,6 +289,7 @@ fn a_file_that_is_being_written_is_not_loaded() {
 fn a_file_that_is_being_written_at_the_start_is_waited_for() {
     let setup = Setup::empty()
         .with("repository.poll_ms", "200")
+        .model("other/1", good())
         .file("m/1/model.onnx", "");
     let path = setup.folder().join("m/1/model.onnx");
     let is_over = AtomicBool::new(false);
@@ -268,6 +306,12 @@ fn a_file_that_is_being_written_at_the_start_is_waited_for() {
             fs::write(&path, good().to_string()).expect("there is space");
         });
         let server = setup.start_loading();
+        eventually("the other is served", || {
+            let answer = server.post("/predict/other", r#"{"instances": [1]}"#);
+            answer.status == 200
+        });
+        let default = server.get("/health").json()["default_model"].clone();
+        assert_eq!(default, Value::Null, "it is not the only one");
         let reason = "model 'm' is not served: its files are still being written";
         eventually("it is known", || {
             server.get("/health/ready").text().contains(reason)

@@ -23,9 +23,9 @@ pub struct Stopper {
 /// Why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    ByTime,
-    ByEvent,
-    ByEnd,
+    Time,
+    Event,
+    End,
 }
 
 /// What a watch waits for.
@@ -91,13 +91,13 @@ impl Events {
         let (has_ended, has_event) = (is_woken(0), is_woken(1));
         match polled {
             // A signal came; the caller looks at the clock again.
-            Err(_) | Ok(0) => Woken::ByTime,
-            Ok(_) if has_ended => Woken::ByEnd,
+            Err(_) | Ok(0) => Woken::Time,
+            Ok(_) if has_ended => Woken::End,
             Ok(_) if has_event => {
                 self.forget_events();
-                Woken::ByEvent
+                Woken::Event
             }
-            Ok(_) => Woken::ByTime,
+            Ok(_) => Woken::Time,
         }
     }
 

@@ -13,15 +13,17 @@ use super::Reconciler;
 use super::load::Effort;
 use super::tries::Tries;
 use crate::error::{Error, Result, guarded};
+use crate::repository::FoundModel;
 use crate::repository::diff::diff;
 use crate::repository::watch::{Found, Seen, Watch};
-use crate::repository::{FoundModel, Snapshot};
 use crate::serving::registry::Scan;
 
 /// Nothing is due for so long that it is all the same.
 const IDLE: Duration = Duration::from_secs(3600);
 /// How often it is looked whether memory was given back, while a model waits for some.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
+/// Between two loads of a model for the same files lies at least this, whatever went wrong.
+const LEAST_REST: Duration = Duration::from_secs(1);
 /// A model that takes long to load does not keep others waiting, even on one CPU.
 const LEAST_LOADS: usize = 2;
 
@@ -52,6 +54,8 @@ struct Follower {
     tries: BTreeMap<String, Tries>,
     /// How often memory had been given back when that was last looked at.
     freed: u64,
+    /// Models that were being loaded when some was.
+    freed_meanwhile: BTreeSet<String>,
 }
 
 impl Reconciler {
@@ -77,6 +81,7 @@ impl Reconciler {
             starting: BTreeSet::new(),
             tries: BTreeMap::new(),
             freed: 0,
+            freed_meanwhile: BTreeSet::new(),
         };
         follower.run(&news);
         Ok(())
@@ -106,10 +111,14 @@ impl Follower {
         let due = tries.filter_map(|(_, tries)| tries.again()).min();
         let idle = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         let waits_for_memory = self.tries.values().any(Tries::waits_for_memory);
-        if waits_for_memory {
-            idle.min(MEMORY_LOOK)
-        } else {
-            idle
+        let idle = match waits_for_memory {
+            true => idle.min(MEMORY_LOOK),
+            false => idle,
+        };
+        // What is pending while nothing is busy waits for a thread that did not start.
+        match self.busy.is_empty() && !self.pending.is_empty() {
+            true => idle.min(LEAST_REST),
+            false => idle,
         }
     }
 
@@ -127,8 +136,7 @@ impl Follower {
             self.starting = self.pending.clone();
             self.reconciler.announce(&found);
         } else {
-            self.pending
-                .extend(self.reconciler.shift_default(&found.snapshot));
+            self.pending.extend(self.reconciler.shift_default(&found));
         }
         for name in before.unsettled {
             let is_gone = !found.unsettled.contains(&name);
@@ -145,7 +153,13 @@ impl Follower {
     }
 
     fn ended(&mut self, ended: Ended) {
-        let Ended { name, tries } = ended;
+        let Ended { name, mut tries } = ended;
+        let now = Instant::now();
+        // Where the load broke off, what was due is due as before.
+        tries.rest(now + LEAST_REST);
+        if self.freed_meanwhile.remove(&name) {
+            tries.memory_is_freed(now);
+        }
         self.busy.remove(&name);
         self.starting.remove(&name);
         self.tries.insert(name, tries);
@@ -159,6 +173,9 @@ impl Follower {
         let now = Instant::now();
         let freed = self.reconciler.machinery.memory.freed();
         let is_freed = freed != std::mem::replace(&mut self.freed, freed);
+        if is_freed {
+            self.freed_meanwhile.extend(self.busy.iter().cloned());
+        }
         for (name, tries) in &mut self.tries {
             if is_freed {
                 tries.memory_is_freed(now);
@@ -213,7 +230,7 @@ impl Follower {
         if let Err(error) = thread.spawn(bring) {
             tracing::error!(model = name, %error, "a loading thread did not start");
             self.busy.remove(&name);
-            self.starting.remove(&name);
+            self.pending.insert(name);
         }
     }
 
@@ -250,14 +267,14 @@ impl Reconciler {
     }
 
     /// The repository may name another default model now. Gives the models that are concerned by a pin.
-    fn shift_default(&self, snapshot: &Snapshot) -> Vec<String> {
+    fn shift_default(&self, found: &Found) -> Vec<String> {
         self.machinery.metrics.set_repository_readable(true);
         let before = self.registry.table().default_model.clone();
-        let default_model = self.default_model(snapshot);
+        let default_model = self.default_model(found);
         // A model that was the only one stays what requests mean that name none, as long as it is there.
         let stays = before
             .as_ref()
-            .filter(|before| default_model.is_none() && snapshot.models.contains_key(*before));
+            .filter(|before| default_model.is_none() && found.has(before));
         let default_model = stays.cloned().or(default_model);
         self.registry.update(|table| {
             table.default_model = default_model.clone();
@@ -270,7 +287,7 @@ impl Reconciler {
         let is_pinned = self.models.version.is_some();
         let concerned = [before, default_model].into_iter().flatten();
         concerned
-            .filter(|name| is_pinned && snapshot.models.contains_key(name))
+            .filter(|name| is_pinned && found.snapshot.models.contains_key(name))
             .collect()
     }
 

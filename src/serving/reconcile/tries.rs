@@ -11,6 +11,8 @@ use crate::repository::{Origin, Version};
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Memory that was given back shortens a pause to half, and to no more than this: what fails may give back some itself.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// The failures of one model's versions.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ struct Try {
     origin: Origin,
     error: Arc<Error>,
     count: u32,
+    /// Not sooner than this, whatever may have become better.
+    soonest: Instant,
     /// When to try again, where the failure may pass by itself.
     again: Option<Instant>,
 }
@@ -42,11 +46,13 @@ impl Tries {
         let before = self.0.get(&version).filter(|tried| tried.origin == origin);
         let count = before.map_or(0, |tried| tried.count.saturating_add(1));
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(count));
-        let again = error.passes().then(|| now + pause.min(LONGEST_PAUSE));
+        let pause = pause.min(LONGEST_PAUSE);
+        let again = error.passes().then(|| now + pause);
         let tried = Try {
             origin,
             error,
             count,
+            soonest: now + (pause / 2).min(LONGEST_REST),
             again,
         };
         self.0.insert(version, tried);
@@ -67,12 +73,20 @@ impl Tries {
         self.0.values().any(|tried| tried.error.is_out_of_memory())
     }
 
-    /// What failed for want of memory need not wait any longer.
+    /// What failed for want of memory need not wait any longer than for its rest.
     pub fn memory_is_freed(&mut self, now: Instant) {
         for tried in self.0.values_mut() {
             if tried.error.is_out_of_memory() {
-                tried.again = Some(now);
+                tried.again = Some(now.max(tried.soonest));
             }
+        }
+    }
+
+    /// Nothing is tried again before `until`.
+    pub fn rest(&mut self, until: Instant) {
+        for tried in self.0.values_mut() {
+            tried.soonest = tried.soonest.max(until);
+            tried.again = tried.again.map(|again| again.max(until));
         }
     }
 
@@ -121,5 +135,43 @@ mod tests {
             now = again;
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
+    }
+
+    #[test]
+    fn memory_that_is_given_back_shortens_the_pause_of_what_failed_for_want_of_it() {
+        let (mut tries, mut now) = (Tries::default(), Instant::now());
+        let error = Arc::new(Error::out_of_memory("no memory"));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            tries.failed(1, origin(1), (error.clone(), now));
+            // As what has failed gives back what it held.
+            tries.memory_is_freed(now);
+            let again = tries.again().expect("it may pass");
+            pauses.push((again - now).as_secs());
+            now = again;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+        tries.failed(1, origin(1), (error, now));
+        let later = now + Duration::from_secs(60);
+        tries.memory_is_freed(later);
+        assert!(tries.failure(1, &origin(1), later).is_none(), "at once");
+        let other = Error::unavailable("no disk").with_retry_after(FIRST_PAUSE);
+        let mut tries = Tries::default();
+        tries.failed(1, origin(1), (Arc::new(other), now));
+        tries.memory_is_freed(now);
+        assert_eq!(tries.again(), Some(now + FIRST_PAUSE), "it needs no memory");
+    }
+
+    #[test]
+    fn nothing_is_tried_again_while_it_rests() {
+        let (mut tries, now) = (Tries::default(), Instant::now());
+        let error = Arc::new(Error::out_of_memory("no memory"));
+        tries.failed(1, origin(1), (error, now));
+        let later = now + Duration::from_secs(10);
+        let until = later + Duration::from_secs(1);
+        tries.rest(until);
+        tries.memory_is_freed(later);
+        assert!(tries.failure(1, &origin(1), later).is_some());
+        assert_eq!(tries.again(), Some(until));
     }
 }

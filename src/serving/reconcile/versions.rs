@@ -38,13 +38,14 @@ impl Reconciler {
         });
         self.drain_replaced(&load.name, leaving);
         let mut outcome = self.load_versions(load, tries);
+        // What was not tried now would be tried afresh. What is missing is not tried at all, so that a try of it from
+        // when it was there would stay due for ever.
+        tries.keep(|version| outcome.failed.iter().any(|(failed, _)| *failed == version));
         outcome.failed.extend(load.missing());
         let leaving = self
             .board
             .change(&load.name, |entry| load.end(entry, &outcome));
         self.drain_replaced(&load.name, leaving);
-        // What was not tried now would be tried afresh.
-        tries.keep(|version| outcome.failed.iter().any(|(failed, _)| *failed == version));
         outcome
     }
 
