@@ -251,9 +251,7 @@ impl Origin {
                 watch: is_watched.then_some(repository.poll),
             });
         };
-        let places = config.cache_path.clone().map(|place| vec![place]);
-        let places = places.unwrap_or_else(cache_folders);
-        let mirror = Mirror::open(config, &places, metrics.remote_repository())?;
+        let mirror = Mirror::open(config, &cache_folders(), metrics.remote_repository())?;
         tracing::info!(url = %config.url, folder = %mirror.folder().display(), "the models are mirrored");
         let pace = match is_watched {
             true => Pace::Every(repository.poll),

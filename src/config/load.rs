@@ -50,12 +50,16 @@ impl Sources {
 pub fn cache_folders() -> Vec<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = folder("HOME").map(|home| home.join(".cache"));
-    let places = [folder("XDG_CACHE_HOME"), home, Some(std::env::temp_dir())];
+    let places = [folder("XDG_CACHE_HOME"), home];
     let places = places
         .into_iter()
         .flatten()
         .filter(|place| place.is_absolute());
-    places.map(|place| place.join("onnxd")).collect()
+    let mut places: Vec<_> = places.map(|place| place.join("onnxd")).collect();
+    // That folder is everybody's.
+    let user = rustix::process::geteuid().as_raw();
+    places.push(std::env::temp_dir().join(format!("onnxd-{user}")));
+    places
 }
 
 /// One merged value, as text, and where it came from.

@@ -24,6 +24,7 @@ use ring::digest::{Context, SHA256};
 use super::checksum::hex;
 use super::index::{Entry, Files, Index};
 use super::names::FileName;
+use crate::config::RemoteConfig;
 use crate::config::remote_url::RemoteUrl;
 use crate::error::{Error, Result};
 
@@ -31,6 +32,10 @@ use crate::error::{Error, Result};
 const MOST_SLOTS: usize = 64;
 const INDEX: &str = "index.json";
 const MODELS: &str = "models";
+
+/// A folder must be ours where nobody chose it: its owner could put another one in the place of the cache.
+#[derive(Debug, Clone, Copy)]
+struct Owned;
 
 /// A cache that this process alone uses.
 #[derive(Debug)]
@@ -41,11 +46,21 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Takes the cache of an address in the first of these folders that can be written to.
-    pub fn open(places: &[PathBuf], url: &RemoteUrl) -> Result<Cache> {
+    /// Takes the cache of an address in the folder that was chosen, or in the first of the `usual` ones that can be
+    /// written to.
+    pub fn open(config: &RemoteConfig, usual: &[PathBuf]) -> Result<Cache> {
+        let RemoteConfig {
+            url, cache_path, ..
+        } = config;
+        let chosen = cache_path.iter().map(|place| (place, None));
+        let usual = usual.iter().map(|place| (place, Some(Owned)));
+        let places: Vec<_> = match cache_path {
+            Some(_) => chosen.collect(),
+            None => usual.collect(),
+        };
         let mut problems = Vec::new();
-        for place in places {
-            match Cache::open_in(place, url) {
+        for (place, owned) in places {
+            match Cache::open_in(place, owned, url) {
                 Ok(cache) => return Ok(cache),
                 Err(error) => problems.push(format!("{}: {error}", place.display())),
             }
@@ -56,9 +71,14 @@ impl Cache {
         )))
     }
 
-    fn open_in(place: &Path, url: &RemoteUrl) -> io::Result<Cache> {
+    fn open_in(place: &Path, owned: Option<Owned>, url: &RemoteUrl) -> io::Result<Cache> {
         let place = &std::path::absolute(place)?;
         fs::create_dir_all(place)?;
+        if let Some(Owned) = owned
+            && fs::metadata(place)?.uid() != rustix::process::geteuid().as_raw()
+        {
+            return Err(io::Error::other("it belongs to another user"));
+        }
         let name = hex(ring::digest::digest(&SHA256, url.to_string().as_bytes()).as_ref());
         for slot in 0..MOST_SLOTS {
             let folder = place.join(format!("{}-{slot}", &name[..16]));

@@ -3,6 +3,8 @@
 //! A look lists the store, fetches what is new, lists it again to see that nothing moved meanwhile, and only then
 //! changes the folder. Whatever goes wrong leaves the folder as it was.
 
+mod look;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
+use self::look::Look;
+pub use self::look::Refreshed;
 use super::backoff::Backoff;
 use super::cache::{Bytes, Cache};
 use super::download::download;
@@ -55,27 +59,18 @@ pub struct Mirror {
     runtime: Option<Runtime>,
 }
 
-/// What a look has found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refreshed {
-    /// Whether the folder has changed.
-    pub has_changed: bool,
-    /// Models of which something could not be mirrored, with the reason.
-    pub problems: BTreeMap<String, String>,
-}
-
 impl Mirror {
     /// Takes the cache, without reading it yet.
     pub fn open(
         config: &RemoteConfig,
-        places: &[PathBuf],
+        usual: &[PathBuf],
         metrics: RepositoryMetrics,
     ) -> Result<Mirror> {
         Ok(Mirror {
             url: config.url.clone(),
             transport: Transport::default(),
             store: None,
-            cache: Cache::open(places, &config.url)?,
+            cache: Cache::open(config, usual)?,
             most_bytes: config.cache_bytes,
             published: Files::new(),
             fetched: Files::new(),
@@ -357,34 +352,6 @@ impl Drop for Mirror {
         // It may be dropped on a thread of another runtime, which must not wait for this one.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
-        }
-    }
-}
-
-/// How a look ended that read a whole listing.
-struct Look {
-    has_changed: bool,
-    incomplete: BTreeMap<Unit, String>,
-    failed: BTreeMap<FileName, String>,
-}
-
-impl Look {
-    fn refreshed(self) -> Refreshed {
-        let mut problems = BTreeMap::new();
-        for (unit, reason) in self.incomplete {
-            if let Some(model) = unit.model() {
-                problems.insert(model.to_owned(), reason);
-            }
-        }
-        for (name, reason) in self.failed {
-            let bare = name.as_str().strip_suffix(".onnx");
-            if let Some(model) = bare.filter(|model| !model.contains('/')) {
-                problems.insert(model.to_owned(), reason);
-            }
-        }
-        Refreshed {
-            has_changed: self.has_changed,
-            problems,
         }
     }
 }

@@ -1,14 +1,19 @@
-//! Whom the server believes to be a store: the certificate authorities of the machine, read anew for each client.
+//! Whom the server believes to be a store: the certificate authorities of the machine, read once.
 //!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as they do for OpenSSL.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
 /// TLS 1.2 and 1.3 to servers that the machine's authorities vouch for.
 pub fn config() -> ClientConfig {
+    static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
+    CONFIG.get_or_init(of_machine).clone()
+}
+
+fn of_machine() -> ClientConfig {
     let found = rustls_native_certs::load_native_certs();
     for problem in &found.errors {
         tracing::warn!(%problem, "certificate authorities cannot be read");
