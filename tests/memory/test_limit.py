@@ -108,7 +108,9 @@ def test_models_that_are_loaded_side_by_side_are_promised_their_memory_first(sta
 
 
 def test_a_flood_of_large_requests_is_answered_by_what_is_documented(start, group):
-    server = start({"slow": heavy(16, runs=16)}, ONNXD_INFERENCE__QUEUE_ROWS="1000000")
+    # So that neither the rows nor the time are what bounds it.
+    settings = {"ONNXD_INFERENCE__QUEUE_ROWS": "1000000", "ONNXD_SERVER__REQUEST_TIMEOUT_MS": "120000"}
+    server = start({"slow": heavy(4)}, **settings)
     rows = (8 << 20) // (4 * WIDTH)
     body = np.ones((rows, WIDTH), np.float32).tobytes()
     head = '{"inputs":[{"name":"x","datatype":"FP32","shape":[%d,%d],"parameters":{"binary_data_size":%d}}]}'
