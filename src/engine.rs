@@ -13,6 +13,7 @@ pub mod tract;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ use crate::tensor::value::Tensor;
 /// The stack of a thread that loads or runs models: graphs can be deep, plans are made while a model runs as well, and
 /// what is not used costs nothing.
 pub const STACK_BYTES: usize = 64 << 20;
+
+/// When to try again what the file system does not give out now.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
 
 /// Where the documentation says what loads and what to do about the rest.
 const ADVICE: &str = "docs/models.md says what loads and what to do about the rest";
@@ -151,7 +155,11 @@ impl ModelSource {
             let message = format!("cannot read {}", path.display());
             let cannot = match error.kind() {
                 io::ErrorKind::OutOfMemory => Error::out_of_memory(message),
-                _ => Error::not_found(message),
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::PermissionDenied => Error::not_found(message),
+                // A file system that is away, or too many open files: that passes.
+                _ => Error::unavailable(message).with_retry_after(UNREADABLE_RETRY),
             };
             cannot.with_source(error)
         };

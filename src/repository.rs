@@ -67,6 +67,17 @@ pub struct ModelFiles {
     pub golden: BTreeMap<Version, Vec<PathBuf>>,
 }
 
+/// One version's files as they were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionFiles {
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// Whether it is one file beside others, without a folder of its own.
+    pub is_bare: bool,
+    /// Of all its files.
+    pub stamp: Stamp,
+}
+
 /// What one version is made from: equal only where loading it again would load the same.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origin {
@@ -76,6 +87,15 @@ pub struct Origin {
 }
 
 impl ModelFiles {
+    /// The files of a version that is there.
+    pub fn of_version(&self, version: Version) -> Option<VersionFiles> {
+        Some(VersionFiles {
+            path: self.versions.get(&version)?.clone(),
+            is_bare: self.is_bare,
+            stamp: self.stamps.get(&version).copied().unwrap_or_default(),
+        })
+    }
+
     /// What a version is made from.
     pub fn origin(&self, version: Version) -> Origin {
         Origin {

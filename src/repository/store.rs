@@ -13,7 +13,7 @@ use self::files::{Place, stamp};
 use super::layout::{self, Entry, Found, Item, MODEL_FILE, MODEL_MANIFEST, REPOSITORY_MANIFEST};
 use super::manifest::{self, Labels, ModelManifest, RepositoryManifest};
 use super::stamp::{Stamp, Stamping};
-use super::{FoundModel, ModelFiles, Snapshot, Version};
+use super::{FoundModel, ModelFiles, Snapshot, Version, VersionFiles};
 use crate::error::{Error, Result};
 
 /// The owner's text files are small; a larger one is a mistake.
@@ -127,15 +127,23 @@ pub fn read_model(folder: &Path) -> Result<ModelFiles> {
 
 /// Whether a version's files are still those that were found.
 pub fn is_as_found(files: &ModelFiles, version: Version) -> bool {
-    let Some(file) = files.versions.get(&version) else {
-        return false;
-    };
-    let siblings = file.parent().filter(|_| files.is_bare).map(siblings);
+    let found = files.of_version(version);
+    found.is_some_and(|found| are_as_found(&found))
+}
+
+/// Whether these files are still those that were found.
+pub fn are_as_found(found: &VersionFiles) -> bool {
+    let VersionFiles {
+        path,
+        is_bare,
+        stamp: before,
+    } = found;
+    let siblings = path.parent().filter(|_| *is_bare).map(siblings);
     let place = Place {
-        file,
+        file: path,
         siblings: siblings.as_deref(),
     };
-    files.stamps.get(&version) == Some(&stamp(&place, &mut BTreeSet::new()))
+    stamp(&place, &mut BTreeSet::new()) == *before
 }
 
 /// The names in the folder of a bare file, which may be the working one.
@@ -396,17 +404,20 @@ fn golden(file: &Path) -> Vec<PathBuf> {
     let Some(folder) = layout::golden_folder(file) else {
         return Vec::new();
     };
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(_) => return vec![folder],
-    };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut golden: Vec<_> = paths
-        .filter(|path| layout::is_golden(&file_name(path)))
-        .collect();
-    golden.sort();
-    golden
+    // A link that leads nowhere is there all the same.
+    if folder
+        .symlink_metadata()
+        .is_err_and(|error| is_absent(&error))
+    {
+        return Vec::new();
+    }
+    match listed(&folder) {
+        Ok(names) => {
+            let golden = names.into_iter().filter(|name| layout::is_golden(name));
+            golden.map(|name| folder.join(name)).collect()
+        }
+        Err(_) => vec![folder],
+    }
 }
 
 /// Label files stand beside the versions; a path that leads elsewhere is refused.
@@ -517,6 +528,30 @@ mod tests {
         fs::copy("models/iris/1/model.onnx", root.join("half/1/model.onnx")).expect("the bundled");
         let second = scan_after(root, &first).expect("readable");
         assert!(second.models["half"].files.is_ok(), "once it can be read");
+    }
+
+    #[test]
+    fn a_folder_of_golden_requests_that_cannot_be_listed_is_no_empty_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let model = folder.path().join(MODEL_FILE);
+        assert!(golden(&model).is_empty());
+        let link = folder.path().join(layout::GOLDEN_FOLDER);
+        std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+        assert_eq!(golden(&model), [link]);
+    }
+
+    #[test]
+    fn any_file_of_a_version_tells_that_it_is_another() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let version = folder.path().join("m/1");
+        fs::create_dir_all(&version).expect("a temporary folder");
+        fs::copy("models/iris/1/model.onnx", version.join(MODEL_FILE)).expect("a bundled model");
+        let snapshot = scan(folder.path()).expect("readable");
+        let files = snapshot.models["m"].files.as_ref().expect("sound");
+        let found = files.of_version(1).expect("there");
+        assert!(are_as_found(&found));
+        fs::write(version.join("weights.data"), "1").expect("a temporary file");
+        assert!(!are_as_found(&found));
     }
 
     #[test]

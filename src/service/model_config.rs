@@ -113,7 +113,7 @@ fn model_config(deployment: &Deployment) -> ModelConfig {
         };
         specs.iter().map(tensor).collect()
     };
-    let filename = facts.path.file_name().unwrap_or_default();
+    let filename = facts.files.path.file_name().unwrap_or_default();
     ModelConfig {
         name: facts.model.clone(),
         platform: PLATFORM,

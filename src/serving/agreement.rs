@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use self::comparison::Comparison;
 use self::verdict::{Finding, Loading, NO_OTHER, Standing, Testimony, Verdict, judge};
 pub use self::witness::load;
-use self::witness::{Answers, Loaded, Witnesses};
-use super::golden::{self, GoldenFiles};
+use self::witness::{Answers, Checked, Loaded, Witnesses};
+use super::golden::GoldenFiles;
 use super::joining;
 use crate::config::Agreement;
 use crate::engine::{Engines, Model, ModelSource};
@@ -167,10 +167,10 @@ impl Hearing {
         }
         self.golden = match files.read(source, model.signature()) {
             Ok(golden) => {
-                let inputs: Vec<_> = golden.iter().map(|golden| golden.inputs.clone()).collect();
-                let answers = self.ask(&inputs).into_iter();
-                answers
-                    .map(|(name, answers)| (name, golden::check_all(&golden, &answers)))
+                let checked = self.witnesses.check(golden);
+                let checked = self.by_name(checked).into_iter();
+                checked
+                    .map(|(name, Checked { outcome, .. })| (name, outcome))
                     .collect()
             }
             Err(error) => {
@@ -224,10 +224,15 @@ impl Hearing {
 
     fn ask(&mut self, cases: &[CheckedInputs]) -> BTreeMap<&'static str, Answers> {
         let answers = self.witnesses.ask(cases);
+        self.by_name(answers)
+    }
+
+    /// What was said, by the names of the engines; those that said nothing in time are given up.
+    fn by_name<T>(&mut self, said: Vec<Option<T>>) -> BTreeMap<&'static str, T> {
         let mut by_name = BTreeMap::new();
-        for (name, answers) in self.names.clone().into_iter().zip(answers) {
-            match answers {
-                Some(answers) => drop(by_name.insert(name, answers)),
+        for (name, said) in self.names.clone().into_iter().zip(said) {
+            match said {
+                Some(said) => drop(by_name.insert(name, said)),
                 None if self.loadings.contains_key(name) => self.give_up(name, "running"),
                 None => {}
             }

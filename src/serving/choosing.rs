@@ -8,6 +8,7 @@
 //! requests have become others.
 
 mod comparison;
+mod other;
 mod telling;
 mod ways;
 
@@ -17,9 +18,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::comparison::{Comparison, Kind, compare};
+use self::other::Other;
 use self::telling::Telling;
 pub use self::ways::split;
-use super::agreement;
 use super::deployment::{Deployment, Facts, Machinery, Running};
 use super::loading;
 use super::measuring::Way;
@@ -250,7 +251,7 @@ impl Chooser {
         let mut models: Vec<(&'static str, Arc<dyn Model>)> = vec![own];
         let mut others = facts.verdict.like(deployment.loaded.engine);
         if facts.is_changed() {
-            // Another file than the one that was examined.
+            // Other files than those that were examined.
             others.clear();
         }
         let fixed = facts.knobs.split(threads);
@@ -258,7 +259,7 @@ impl Chooser {
         if others.is_empty() {
             return Ok((split(threads, fixed, models), promises));
         }
-        let source = ModelSource::read(&facts.path)?;
+        let source = ModelSource::read(&facts.files.path)?;
         for name in others {
             let Some(engine) = self.machinery.engines.named(name) else {
                 continue;
@@ -274,17 +275,23 @@ impl Chooser {
                     continue;
                 }
             };
-            let loaded = agreement::load(&**engine, &source, &mut Vec::new())
-                .and_then(|model| facts.golden.replay(&source, &*model).map(|()| model));
-            match loaded {
-                Ok(model) if model.signature() == deployment.signature() => {
+            let other = Other {
+                engine: engine.clone(),
+                source: source.clone(),
+                promise,
+            };
+            match other.load(facts, &self.machinery) {
+                // What is beside the ONNX file is read while it is loaded.
+                Ok((model, promise))
+                    if model.signature() == deployment.signature() && !facts.is_changed() =>
+                {
                     models.push((engine.name(), model));
                     promises.insert(engine.name(), (promise, held));
                 }
                 Ok(_) => tracing::info!(
                     model = facts.model,
                     engine = name,
-                    "not measured: the file has changed"
+                    "not measured: its files have changed"
                 ),
                 Err(error) => {
                     let (engine, reason) = (engine.name(), error.chain());

@@ -1,8 +1,7 @@
 //! One live version of a model: everything that a request to it needs.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::agreement::verdict::{Finding, Standing, Verdict};
 use super::agreement::{self, Models, Rules};
@@ -22,7 +21,7 @@ use crate::config::EngineRules;
 use crate::engine::{Attempt, Engines, Model, ModelSource};
 use crate::error::{Error, Result};
 use crate::repository::manifest::Labels;
-use crate::repository::{Origin, Version};
+use crate::repository::{Origin, Version, VersionFiles, store};
 use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::{Loaded, Metrics, ModelMetrics};
 use crate::tensor::batch::ShapeClass;
@@ -75,7 +74,7 @@ pub struct Facts {
     pub model: String,
     /// The canonical version, such as `2`.
     pub version: String,
-    pub path: PathBuf,
+    pub files: VersionFiles,
     pub rules: EngineRules,
     pub verdict: Verdict,
     /// What every engine that serves it must have answered as expected.
@@ -87,17 +86,8 @@ pub struct Facts {
     /// How its requests queue and share runs.
     pub knobs: Knobs,
     class_names: Option<ClassNames>,
-    stamp: Stamp,
     /// What it was made from.
     pub origin: Origin,
-}
-
-/// What tells a file from another one in its place.
-type Stamp = Option<(u64, SystemTime)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = path.metadata().ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 impl Facts {
@@ -126,9 +116,9 @@ impl Facts {
         Some(class)
     }
 
-    /// Whether another file is in the place of the one that was loaded.
+    /// Whether its files are not those any more that were examined.
     pub fn is_changed(&self) -> bool {
-        stamp(&self.path) != self.stamp
+        !store::are_as_found(&self.files)
     }
 }
 
@@ -188,14 +178,12 @@ impl Deployment {
         } = wanted;
         let version = *version;
         let started = Instant::now();
-        let path = files
-            .versions
-            .get(&version)
+        let version_files = files
+            .of_version(version)
             .ok_or_else(|| Error::not_found(format!("there is no version {version}")))?;
-        let stamp = stamp(path);
         // Without a trial the models of all engines are there for a while.
         let scale = found.as_ref().and_then(|_| machinery.memory.scale());
-        let source = ModelSource::read(path)?;
+        let source = ModelSource::read(&version_files.path)?;
         let rules = files.manifest.engine_rules(&machinery.engine_rules);
         let golden = GoldenFiles::of(files, version);
         let (verdict, models) = match found {
@@ -208,8 +196,7 @@ impl Deployment {
             }
         };
         log(&verdict, model, version);
-        let (engine, runs) =
-            first_that_loads(&machinery.engines, &source, (&verdict, models), &golden)?;
+        let (engine, runs) = first_that_loads(machinery, &source, (&verdict, models), &golden)?;
         let knobs = Knobs::new(&files.manifest, &machinery.defaults);
         let threads = machinery.budget.threads();
         let split = knobs.split(threads).unwrap_or(Split {
@@ -231,13 +218,12 @@ impl Deployment {
         let facts = Facts {
             model: model.clone(),
             version: version.to_string(),
-            path: path.clone(),
+            files: version_files,
             class_names: ClassNames::new(files, running.model.signature())?,
             signature: running.model.signature().clone(),
             knobs,
             labels: files.manifest.labels.clone(),
             statistics: statistics.clone(),
-            stamp,
             origin: files.origin(version),
             rules,
             verdict,
@@ -363,20 +349,22 @@ impl Deployment {
 
 /// The first engine that may serve, loads the model here too and answers the golden requests here too.
 fn first_that_loads(
-    engines: &Engines,
+    machinery: &Machinery,
     source: &ModelSource,
     (verdict, mut models): (&Verdict, Models),
     golden: &GoldenFiles,
 ) -> Result<(&'static str, Arc<dyn Model>)> {
     let mut first_error = None;
     for Finding { engine, .. } in verdict.serving()? {
-        let Some(engine) = engines.named(engine) else {
+        let Some(engine) = machinery.engines.named(engine) else {
             continue;
         };
         let loaded = match models.remove(engine.name()) {
             Some(model) => Ok(model),
-            None => agreement::load(&**engine, source, &mut Vec::new())
-                .and_then(|model| golden.replay(source, &*model).map(|()| model)),
+            None => agreement::load(&**engine, source, &mut Vec::new()).and_then(|model| {
+                golden.replay(source, &*model, &machinery.budget)?;
+                Ok(model)
+            }),
         };
         match loaded {
             Ok(model) => return Ok((engine.name(), model)),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::ComputeBudget;
 use crate::config::Limits;
 use crate::engine::{Model, ModelSource};
 use crate::error::{Error, Result, guarded};
@@ -109,8 +110,13 @@ impl GoldenFiles {
         self.files.iter().map(&mut read_one).collect()
     }
 
-    /// Lets the model answer them here; the error says which answer is not what was expected, and how.
-    pub fn replay(&self, source: &ModelSource, model: &dyn Model) -> Result<()> {
+    /// Lets the model answer them here, beside requests; the error says which answer is not what was expected, and how.
+    pub fn replay(
+        &self,
+        source: &ModelSource,
+        model: &dyn Model,
+        budget: &ComputeBudget,
+    ) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -118,6 +124,7 @@ impl GoldenFiles {
         let mut session = model.session(1)?;
         for golden in golden {
             let ran = guarded("while it ran a golden request", || {
+                let _permit = budget.acquire(1);
                 session.run(&golden.inputs)
             });
             let answer = ran.map_err(|error| error.chain());
@@ -129,23 +136,9 @@ impl GoldenFiles {
     }
 }
 
-/// Checks the answers to all of these, which come in their order.
-pub fn check_all(
-    golden: &[Golden],
-    answers: &[Result<Vec<Tensor>, String>],
-) -> Result<usize, String> {
-    for (golden, answer) in golden.iter().zip(answers) {
-        golden.check(answer.as_deref())?;
-    }
-    match golden.len() == answers.len() {
-        true => Ok(golden.len()),
-        false => Err("not every golden request was answered".to_owned()),
-    }
-}
-
 impl Golden {
     /// What is wrong with this answer, or with there being none.
-    fn check(&self, answer: Result<&[Tensor], &String>) -> Result<(), String> {
+    pub fn check(&self, answer: Result<&[Tensor], &String>) -> Result<(), String> {
         let name = &self.name;
         let outputs = answer
             .map_err(|failure| format!("{name}: expected an answer, got an error: {failure}"))?;
@@ -196,7 +189,13 @@ fn read_file(path: &Path, left: &mut u64) -> Result<Vec<u8>> {
     // A device or a pipe might never end.
     if !fs::metadata(path).map_err(cannot)?.is_file() {
         // A folder that could not be listed says here why not.
-        fs::read_dir(path).map_err(cannot)?;
+        let mut entries = fs::read_dir(path).map_err(cannot)?;
+        if path.ends_with(GOLDEN_FOLDER) {
+            entries
+                .try_for_each(|entry| entry.map(drop))
+                .map_err(cannot)?;
+            return Err(Error::unavailable("has far too many files"));
+        }
         return Err(Error::unavailable("is not a file"));
     }
     let most = u64::min(LIMITS.body_bytes as u64, *left);

@@ -32,6 +32,9 @@ const MOST_WAIT: Duration = Duration::from_secs(30);
 /// What of a file is in memory beside the model while that is loaded: as it is read, and as the engine takes it apart.
 const TIMES_THE_FILE: u64 = 2;
 
+/// When to try again what was given up.
+const GIVEN_UP_RETRY: Duration = Duration::from_secs(30);
+
 /// About how much memory loading a model takes that holds so much, from a file of this size.
 pub fn estimate(held: u64, file: u64) -> u64 {
     held.saturating_add(file.saturating_mul(TIMES_THE_FILE))
@@ -129,7 +132,8 @@ impl Machinery {
                 taken_bytes,
                 turn,
             }) => (Some(verdict), taken_bytes, turn),
-            Tried::TimedOut => return Err(given_up()),
+            // Its process is gone, and the next time the file may be read faster.
+            Tried::TimedOut => return Err(given_up().with_retry_after(GIVEN_UP_RETRY)),
             Tried::Silent => (None, None, None),
         };
         let needed = needed_bytes(path.map(PathBuf::as_path), verdict.as_ref(), taken);

@@ -159,7 +159,7 @@ impl Trial {
             };
             self.examine(&mut turn, &candidate, engines, memory)
         };
-        let (mut lost, mut lacking) = (Vec::<Finding>::new(), None);
+        let (mut lost, mut lacking, mut killed) = (Vec::<Finding>::new(), None, None);
         let mut ended = examine(&names, candidate.deadline)?;
         if let (Ended::Lost(_) | Ended::OutOfMemory(_), true) = (&ended, names.len() > 1) {
             // Which of them breaks the process is seen when each is alone, for its part of the time that is left.
@@ -171,6 +171,7 @@ impl Trial {
                 match alone {
                     Ended::Lost(error) => {
                         lost.push(Finding::of_error(name, Standing::Fails, &error));
+                        killed = Some(error).filter(Error::is_out_of_memory).or(killed);
                     }
                     Ended::OutOfMemory(bytes) => {
                         let reason = format!("it needs more memory than there is ({})", mib(bytes));
@@ -210,6 +211,9 @@ impl Trial {
             // More memory would mend it, whatever stands in the way of the other engines.
             return Err(refused(bytes));
         }
+        if let (Some(error), Err(_)) = (killed, verdict.serving()) {
+            return Err(error);
+        }
         let is_large = taken_bytes
             .zip(memory)
             .is_some_and(|(taken, memory)| taken > memory / LARGE_SHARE);
@@ -248,8 +252,16 @@ impl Trial {
             |error| Error::internal("a process that tries a model out was lost").with_source(error);
         let there_is = memory.map(|bytes| format!(" ({})", mib(bytes)));
         let there_is = there_is.unwrap_or_default();
-        // One that cannot be asked has ended, which the wait for its answer shows.
-        let _ = process.ask(&job);
+        match process.ask(&job) {
+            // It has ended, which the wait for its answer shows.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Error::unavailable(format!(
+                    "{} cannot be tried out: {error}",
+                    candidate.path.display()
+                )));
+            }
+            _ => {}
+        }
         match process.answer(candidate.deadline).map_err(lost)? {
             Answer::Report(report) => {
                 let Report {
@@ -380,5 +392,48 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::config::Agreement;
+
+    /// Tries this file with a program that ends by itself, whatever it is asked.
+    fn try_with(program: &str, path: &Path) -> Result<Tried> {
+        let trial = Trial::new(program.into(), LibraryPath::Off);
+        let candidate = Candidate {
+            path,
+            engines: &Engines::of([]),
+            rules: Rules::new(Agreement::Require, Duration::ZERO),
+            golden: &GoldenFiles::default(),
+            memory: &Ledger::boundless(),
+            deadline: Instant::now() + Duration::from_secs(30),
+        };
+        trial.run(trial.turn(), &candidate)
+    }
+
+    #[test]
+    fn a_path_that_nobody_can_be_told_is_an_error_at_once() {
+        let path = Path::new(OsStr::from_bytes(b"models/\xff/model.onnx"));
+        let began = Instant::now();
+        let error = try_with("tests/data/trials/waits", path).err();
+        let error = error.expect("nobody could be asked");
+        assert!(error.chain().contains("models/"), "{}", error.chain());
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_trial_that_is_killed_or_aborts_may_go_well_with_more_memory() {
+        for (program, passes) in [("killed", true), ("aborted", true), ("broken", false)] {
+            let program = format!("tests/data/trials/{program}");
+            let error = try_with(&program, Path::new("model.onnx")).err();
+            let error = error.expect("it is lost");
+            assert_eq!(error.passes(), passes, "{program}: {}", error.chain());
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 mod tool;
 
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -194,6 +197,36 @@ fn an_engine_takes_no_others_place_before_it_has_answered_them_here_too() {
     });
     for _ in 0..100 {
         assert_eq!(ask(&server).ok()["outputs"]["label_out"], json!([3]));
+    }
+    assert_eq!(model(&server)["engine"], "tract");
+}
+
+#[test]
+fn an_engine_takes_no_others_place_with_files_that_nobody_examined() {
+    static PLACE: OnceLock<PathBuf> = OnceLock::new();
+    static LOADS: AtomicUsize = AtomicUsize::new(0);
+    // What is beside the model is changed while the engine reads it to be measured.
+    let changes_files = || {
+        if LOADS.fetch_add(1, Ordering::Relaxed) > 0 {
+            let place = PLACE.get().expect("it is set before the start");
+            fs::write(place, "others").expect("a temporary file");
+        }
+        false
+    };
+    let slow = Takes(|_, _| Duration::from_millis(5));
+    let setup = setup(
+        right(),
+        &[("tract", slow), ("rten", LiesWhen(changes_files))],
+    )
+    .with("repository.mode", "explicit");
+    let place = setup.folder().join("m/1/weights.data");
+    PLACE.set(place).expect("it is set once");
+    let server = setup.start();
+    eventually("it is loaded to be measured", || {
+        LOADS.load(Ordering::Relaxed) > 1
+    });
+    for _ in 0..400 {
+        ask(&server).ok();
     }
     assert_eq!(model(&server)["engine"], "tract");
 }

@@ -9,6 +9,7 @@ use super::verdict::Loading;
 use crate::allocator;
 use crate::engine::{Attempt, Engine, Engines, Model, ModelSource, STACK_BYTES, Session};
 use crate::error::{Error, Result, guarded};
+use crate::serving::golden::Golden;
 use crate::telemetry::process;
 use crate::tensor::signature::CheckedInputs;
 use crate::tensor::value::Tensor;
@@ -37,10 +38,15 @@ struct Asked {
     thread: JoinHandle<()>,
 }
 
-/// The made-up requests, and where the answers go.
-struct Question {
-    cases: Vec<CheckedInputs>,
-    say: Sender<(usize, Answers)>,
+/// What an engine is asked; it says the answer itself, to whoever hears it.
+type Question = Box<dyn FnOnce(&dyn Model) + Send>;
+
+/// What came of an engine's golden requests.
+pub struct Checked {
+    /// How many it answered as expected, or what is wrong with the first that it did not.
+    pub outcome: Result<usize, String>,
+    /// Whether it answered any at all.
+    has_answered: bool,
 }
 
 impl Witnesses {
@@ -71,16 +77,39 @@ impl Witnesses {
     /// What those that have loaded the model say to these requests. One that does not answer in time is not asked
     /// again.
     pub fn ask(&mut self, cases: &[CheckedInputs]) -> Vec<Option<Answers>> {
-        let (say, heard) = mpsc::channel();
-        for asked in self.asked.iter().flatten() {
-            let (cases, say) = (cases.to_vec(), say.clone());
-            // A thread that is gone is missed when its answers are gathered.
-            let _ = asked.questions.send(Question { cases, say });
-        }
-        drop(say);
         // One that fails at once says nothing of how long the others need.
         let settles =
             |answers: &Answers| cases.is_empty() || answers.iter().any(std::result::Result::is_ok);
+        let asked: Arc<[CheckedInputs]> = cases.into();
+        self.put(move |model| answer(model, &asked), settles)
+    }
+
+    /// What comes of these golden requests with those that have loaded the model. Each answer is checked as it comes, since
+    /// all of them together may be large.
+    pub fn check(&mut self, golden: Vec<Golden>) -> Vec<Option<Checked>> {
+        let golden: Arc<[Golden]> = golden.into();
+        let settles = |checked: &Checked| checked.has_answered;
+        self.put(move |model| check(model, &golden), settles)
+    }
+
+    /// Puts one question to all who can still be asked.
+    fn put<T: Send + 'static>(
+        &mut self,
+        question: impl Fn(&dyn Model) -> T + Clone + Send + 'static,
+        settles: impl Fn(&T) -> bool,
+    ) -> Vec<Option<T>> {
+        let (say, heard) = mpsc::channel();
+        for (at, asked) in self.asked.iter().enumerate() {
+            let Some(asked) = asked else { continue };
+            let (question, say) = (question.clone(), say.clone());
+            let question = move |model: &dyn Model| {
+                // Whoever asked may have given this engine up.
+                let _ = say.send((at, question(model)));
+            };
+            // A thread that is gone is missed when its answers are gathered.
+            let _ = asked.questions.send(Box::new(question));
+        }
+        drop(say);
         let answers = gather(&heard, self.asked.len(), self.patience, settles);
         for (asked, answers) in self.asked.iter_mut().zip(&answers) {
             if answers.is_none() {
@@ -123,8 +152,8 @@ fn call(
         let _ = say.send((at, Loaded { model, loading }));
         drop(say);
         let Some(model) = kept else { return };
-        for Question { cases, say } in questions {
-            let _ = say.send((at, answer(&*model, &cases)));
+        for question in questions {
+            question(&*model);
         }
     };
     let thread = thread::Builder::new()
@@ -196,9 +225,29 @@ pub fn load(
 }
 
 fn answer(model: &dyn Model, cases: &[CheckedInputs]) -> Answers {
+    cases.iter().map(runs(model)).collect()
+}
+
+fn check(model: &dyn Model, golden: &[Golden]) -> Checked {
+    let mut run = runs(model);
+    let mut checked = Checked {
+        outcome: Ok(0),
+        has_answered: false,
+    };
+    for golden in golden {
+        let answer = run(&golden.inputs);
+        checked.has_answered |= answer.is_ok();
+        let right = golden.check(answer.as_deref());
+        checked.outcome = checked.outcome.and_then(|count| right.map(|()| count + 1));
+    }
+    checked
+}
+
+/// Runs the model again and again.
+fn runs(model: &dyn Model) -> impl FnMut(&CheckedInputs) -> Result<Vec<Tensor>, String> {
     let mut session = None;
-    let mut run = |inputs: &CheckedInputs| {
-        guarded("while it was tried", || {
+    move |inputs: &CheckedInputs| {
+        let ran = guarded("while it was tried", || {
             // One that panicked is not used again.
             let mut fresh: Box<dyn Session> = match session.take() {
                 Some(session) => session,
@@ -207,10 +256,7 @@ fn answer(model: &dyn Model, cases: &[CheckedInputs]) -> Answers {
             let outputs = fresh.run(inputs);
             session = Some(fresh);
             outputs
-        })
-    };
-    cases
-        .iter()
-        .map(|case| run(case).map_err(|error| error.chain()))
-        .collect()
+        });
+        ran.map_err(|error| error.chain())
+    }
 }
