@@ -53,7 +53,7 @@ fn networks() -> [Network; 2] {
     let recurrent = Recurrent {
         steps: 24,
         features: 64,
-        hidden: 256,
+        hidden: 512,
         classes: 10,
     };
     let convolutions = Convolutions {
@@ -190,7 +190,7 @@ fn contenders(network: &Network) -> Vec<Contender> {
         (
             "fixed 5 ms",
             format!(
-                "{target}max_batch_rows = {BATCH_ROWS}\npreferred_batch_rows = {BATCH_ROWS}\nmax_queue_delay_us = 5000\n"
+                "{target}max_batch_rows = {BATCH_ROWS}\npreferred_batch_rows = [{BATCH_ROWS}]\nmax_queue_delay_us = 5000\n"
             ),
         ),
     ];
