@@ -235,7 +235,7 @@ fn request(network: &Network) -> Vec<u8> {
 fn warm_up(contender: &Contender, target: &Target<'_>) -> f64 {
     let (mut rates, mut steady) = (Vec::new(), 0);
     let mut engine = engine_of(&contender.server);
-    while steady < 2 && rates.len() < MOST_WARM_UPS {
+    while steady < 4 && rates.len() < MOST_WARM_UPS {
         rates.push(target.closed_loop(CLIENTS, WARM_UP));
         // Measuring takes turns with requests, and pauses.
         pause(Duration::from_millis(500));

@@ -19,6 +19,9 @@ use crate::tensor::batch::ShapeClass;
 const MOST_CLASSES: usize = 32;
 /// Of so many batches one tries another size.
 pub const TRIES: u32 = 32;
+/// Of so many tries, these doubt that a size takes too long: one of two, and one of four times the rows.
+const DOUBTS: u32 = 16;
+const TURNS_OF_DOUBT: [u32; 2] = [1, 10];
 /// A batch that tries a size has no more bytes of input than this.
 const MOST_TRIED_BYTES: usize = 64 << 20;
 /// Of so many short runs one is looked at closely, since they come by the hundred thousand.
@@ -126,23 +129,28 @@ impl Costs {
     /// The same for a batch that is taken now, which may try another size.
     pub fn next_rows(&self, class: &ShapeClass) -> usize {
         let mut known = self.lock();
-        let rows = known.knee(class, &self.bounds).rows;
+        let Knee { rows, seconds, .. } = known.knee(class, &self.bounds);
         let entry = known.entry(class);
         entry.asked += 1;
         if self.bounds.filling != Filling::AsMeasured || !entry.asked.is_multiple_of(TRIES) {
             return rows;
         }
-        let tried = match entry.asked / TRIES % 4 {
+        let turn = entry.asked / TRIES;
+        let tried = match turn % 4 {
             0 => rows / 2,
             1 | 3 => rows * 2,
             _ => rows * 4,
         };
         let fits = MOST_TRIED_BYTES / entry.row_bytes.max(1);
-        let is_short = |rows| {
-            let (longest, seconds) = (self.bounds.longest, entry.curve.seconds(rows));
-            longest
-                .zip(seconds)
-                .is_none_or(|(longest, seconds)| seconds <= longest.as_secs_f64())
+        let doubts = seconds > 0.0 && TURNS_OF_DOUBT.contains(&(turn % DOUBTS));
+        let is_short = |tried: usize| {
+            let Some((longest, seen)) = self.bounds.longest.zip(entry.curve.seconds(tried)) else {
+                return true;
+            };
+            // It may have been seen in a bad moment: by what the best size takes, it cannot take longer than this.
+            let by_the_best = seconds * tried as f64 / rows.max(1) as f64;
+            let expected = if doubts { seen.min(by_the_best) } else { seen };
+            expected <= longest.as_secs_f64()
         };
         let tried = tried.clamp(1, self.bounds.most_rows.max(1)).min(fits);
         match tried > 0 && is_short(tried) {
@@ -376,6 +384,23 @@ mod tests {
             .max()
             .unwrap_or(0);
         assert_eq!(longest, 8);
+    }
+
+    #[test]
+    fn a_size_that_once_took_too_long_is_tried_again() {
+        let costs = Costs::new(Bounds {
+            longest: Some(Duration::from_micros(450)),
+            ..BOUNDS
+        });
+        let class = class(2);
+        run(&costs, &class, 1, 100.0);
+        (0..3).for_each(|_| run(&costs, &class, 2, 9000.0));
+        assert_eq!(costs.most_rows(&class), 1);
+        for _ in 0..TRIES * DOUBTS * 60 {
+            let rows = costs.next_rows(&class);
+            run(&costs, &class, rows, 100.0 + rows as f64);
+        }
+        assert_eq!(costs.most_rows(&class), 64, "{:?}", costs.curve(&class));
     }
 
     #[test]
