@@ -122,21 +122,16 @@ fn a_changed_file_takes_its_own_place() {
     );
 }
 
-/// Fails, in a way that may pass, until there is something at this path.
-fn needing(path: &Path) -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "load": { "needs": path } })
-}
-
 /// What is due to be tried again and is not there any more, though a label names it, is not due for ever.
 #[test]
-fn a_version_that_goes_while_it_waits_to_be_tried_again_keeps_nothing_busy() {
-    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+fn a_version_that_goes_while_it_is_loaded_keeps_nothing_busy() {
     let server = Setup::empty().model("waits/1", good()).start();
     server.put("waits/model.toml", "version_labels = { canary = \"2\" }");
-    server.put_model("waits/2", &needing(&elsewhere.path().join("needed")));
-    let failed = "waits 2 UNAVAILABLE the disk does not answer";
-    index_becomes(&server, &["waits 1 READY", failed]);
+    let blocking = json!({ "inputs": [["x", "INT64", [null]]], "load": "block" });
+    server.put_model("waits/2", &blocking);
+    server.gate.wait_for_blocked(1);
     remove(&server, "waits/2");
+    server.gate.open();
     let gone = "waits 2 UNAVAILABLE it is asked for (by the label 'canary' in model.toml) and the repository has 1";
     index_becomes(&server, &["waits 1 READY", gone]);
     // Each load has a thread of its own, with the model's name.
