@@ -49,18 +49,25 @@ def test_reloads_leave_nothing_behind(server, capsys):
         assert answer.ok, answer.text
         v2.infer(server, session, "heavy", x)
         wait_until(is_alone, 30, "the old one is gone")
+        return resident(process), threads(process)
 
     with requests.Session() as session:
-        for _ in range(FIRST):
-            reload(session)
-        before, threads_before, series = resident(process), threads(process), len(server.metrics())
-        assert LEAST_HELD <= server.metrics()[held] < 4 * LEAST_HELD
-        for _ in range(RELOADS - FIRST):
-            reload(session)
-    with capsys.disabled():
-        print(f"\n{before / 2**20:.0f} MiB after {FIRST} reloads, {resident(process) / 2**20:.0f} after {RELOADS}")
-    wait_until(lambda: abs(resident(process) - before) <= before / 10, 10, "as much memory as before, to a tenth")
-    wait_until(lambda: threads(process) == threads_before, 10, f"{threads_before} threads as before")
-    assert len(server.metrics()) == series
-    assert session.post(server.url("/v2/repository/models/heavy/unload")).ok
-    wait_until(lambda: resident(process) < before - LEAST_HELD, 10, "what was unloaded is given back")
+        readings = [reload(session) for _ in range(FIRST)]
+        memory_before, threads_before = least(readings)
+        series = len(server.metrics())
+        assert LEAST_HELD / 2 < server.metrics()[held] < 4 * LEAST_HELD
+        readings += [reload(session) for _ in range(RELOADS - FIRST)]
+        memory_after, threads_after = least(readings)
+        with capsys.disabled():
+            print(f"\n{memory_before / 2**20:.0f} MiB after {FIRST} reloads, {memory_after / 2**20:.0f} after {RELOADS}")
+        assert memory_after < 1.1 * memory_before, readings
+        assert threads_after == threads_before, readings
+        assert len(server.metrics()) == series
+        assert session.post(server.url("/v2/repository/models/heavy/unload")).ok
+        wait_until(lambda: resident(process) < memory_after - LEAST_HELD / 2, 10, "what was unloaded is given back")
+
+
+def least(readings):
+    """Of the last ten, the least memory and the fewest threads: the same model may keep plans for shapes, or not, as it
+    is measured each time, and is measured against another way of running it for a while."""
+    return tuple(min(column) for column in zip(*readings[-10:], strict=True))
