@@ -11,7 +11,7 @@ use super::units::parse_bytes;
 use super::*;
 
 /// The most inference threads that can be asked for: far beyond any machine, so that a slip of the hand is caught.
-const MOST_THREADS: usize = 1024;
+pub const MOST_THREADS: usize = 1024;
 /// The most connections that can be asked for: more than a process may ever have descriptors.
 const MOST_CONNECTIONS: usize = 1 << 20;
 /// serde_json itself stops at 128 levels, of which the request's own objects take some.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::config::validate::MOST_THREADS;
+
 /// The most levels of priority that can be asked for.
 const MOST_LEVELS: usize = 64;
 
@@ -122,6 +124,17 @@ impl Written<'_> {
                 .ok_or_else(|| format!("priority_queue_policy: {expected}, got '{level}'"))?;
             policies.insert(number, *policy);
         }
+        let counts = [
+            ("instances", self.instances),
+            ("threads_per_instance", self.threads_per_instance),
+        ];
+        for (key, count) in counts {
+            if let Some(count) = count.filter(|count| count.get() > MOST_THREADS) {
+                return Err(format!(
+                    "{key}: expected at most {MOST_THREADS}, got {count}"
+                ));
+            }
+        }
         if self.latency_target_ms == Some(0) {
             return Err("latency_target_ms: expected at least 1, got 0".to_owned());
         }
@@ -210,5 +223,9 @@ mod tests {
         }
         assert!(read("queue_policy = { timeout = 3 }").is_err());
         assert!(read("instances = 0").is_err());
+        assert_eq!(
+            read("instances = 5000"),
+            Err("instances: expected at most 1024, got 5000".to_owned())
+        );
     }
 }

@@ -22,8 +22,8 @@ pub const TRIES: u32 = 32;
 /// Of so many tries, these doubt that a size takes too long: one of two, and one of four times the rows.
 const DOUBTS: u32 = 16;
 const TURNS_OF_DOUBT: [u32; 2] = [1, 10];
-/// A batch that tries a size has no more bytes of input than this.
-const MOST_TRIED_BYTES: usize = 64 << 20;
+/// The inputs of a batch hold no more than this, which is what joining them takes once more.
+const MOST_BATCH_BYTES: usize = 64 << 20;
 /// Of so many short runs one is looked at closely, since they come by the hundred thousand.
 const SHORT_RUNS: u64 = 16;
 
@@ -107,6 +107,16 @@ impl Costs {
         }
     }
 
+    /// Takes in a run that several requests shared: a row alone takes no longer than all of them did.
+    pub fn learn_joined(&self, class: &ShapeClass, size: Size, took: Duration) {
+        let row = Size {
+            rows: 1,
+            bytes: size.bytes / size.rows.max(1),
+        };
+        self.pace.learn(took, row);
+        self.learn_curve(class, size, took);
+    }
+
     /// Takes in a run that no request waited for.
     pub fn learn_curve(&self, class: &ShapeClass, size: Size, took: Duration) {
         let seconds = took.as_secs_f64();
@@ -141,7 +151,7 @@ impl Costs {
             1 | 3 => rows * 2,
             _ => rows * 4,
         };
-        let fits = MOST_TRIED_BYTES / entry.row_bytes.max(1);
+        let fits = MOST_BATCH_BYTES / entry.row_bytes.max(1);
         let doubts = seconds > 0.0 && TURNS_OF_DOUBT.contains(&(turn % DOUBTS));
         let is_short = |tried: usize| {
             let Some((longest, seen)) = self.bounds.longest.zip(entry.curve.seconds(tried)) else {
@@ -162,6 +172,7 @@ impl Costs {
     /// How long so many rows should take one worker, in batches of the best size; zero before the first run.
     pub fn expected(&self, class: &ShapeClass, size: Size) -> Duration {
         let mut known = self.lock();
+        // What is not known by itself comes alone.
         let best = known.knee(class, &self.bounds).rows.max(1);
         let Some(seconds) = known.seconds(class, best, size) else {
             return self.pace.expected(size.rows);
@@ -247,22 +258,28 @@ impl Known {
         }
         let longest = bounds.longest.map(|longest| longest.as_secs_f64());
         let mut knee = self.entry(class).curve.knee(bounds.most_rows, longest);
-        let is_open = matches!(knee.reason, Reason::Unknown | Reason::Largest);
-        if bounds.filling != Filling::AsMeasured {
-            knee.rows = bounds.most_rows;
-        } else if is_open && knee.rows < bounds.most_rows {
-            // Hardly known by itself: as the others are.
-            let pooled = self.pooled.knee(bounds.most_rows, None);
-            let entry = self.entry(class);
-            let seconds = entry.curve.seconds(pooled.rows);
-            let is_long = seconds
-                .zip(longest)
-                .is_some_and(|(seconds, longest)| seconds > longest);
-            if pooled.rows > knee.rows && !is_long {
-                knee.rows = pooled.rows;
-            }
+        let pooled = self.pooled.knee(bounds.most_rows, None).rows;
+        let entry = self.entry(class);
+        let is_long = |rows: usize| {
+            let seconds = entry.curve.seconds(rows).zip(longest);
+            seconds.is_some_and(|(seconds, longest)| seconds > longest)
+        };
+        let fits = (MOST_BATCH_BYTES / entry.row_bytes.max(1)).max(1);
+        let (most, wanted) = match (bounds.filling, knee.reason) {
+            (Filling::Always(_), _) => (bounds.most_rows, bounds.most_rows),
+            // Hardly known by itself: as the others are, but for one that has never run.
+            (Filling::AsMeasured, Reason::Largest) => (bounds.most_rows, pooled.max(knee.rows)),
+            (Filling::AsMeasured, _) => (knee.rows, knee.rows),
+        };
+        let mut rows = wanted.min(most).min(fits).max(1);
+        while rows > knee.rows.max(1) && is_long(rows) {
+            rows = (rows / 2).max(knee.rows);
         }
-        self.entry(class).knee = Some(knee);
+        if rows != knee.rows {
+            knee.seconds = entry.curve.seconds(rows).unwrap_or(knee.seconds);
+            knee.rows = rows;
+        }
+        entry.knee = Some(knee);
         knee
     }
 
@@ -411,8 +428,10 @@ mod tests {
         run(&costs, &new, 1, 200.0);
         assert_eq!(costs.most_rows(&new), 8);
         let size = Size { rows: 8, bytes: 64 };
+        // One that never ran comes alone, each of its rows by itself.
+        assert_eq!(costs.most_rows(&class(4)), 1);
         let expected = costs.expected(&class(4), size);
-        assert_eq!(expected, Duration::from_micros(100));
+        assert_eq!(expected, Duration::from_micros(800));
     }
 
     #[test]

@@ -70,6 +70,13 @@ fn compare(model: &dyn Model, sample: Sample) -> Result<Result<(), String>> {
     let (apart, joined) = ((run(&one)?, run(&two)?), run(&both)?);
     for (at, spec) in signature.outputs.iter().enumerate() {
         let (first, second) = (&apart.0[at], &apart.1[at]);
+        // Else it would not be known whose rows are whose.
+        if (batch::rows(first), batch::rows(second)) != (Some(1), Some(2)) {
+            return Ok(Err(format!(
+                "output '{}' has not as many rows as the inputs",
+                spec.name
+            )));
+        }
         let together = batch::concat(&[first, second]);
         let same = together.is_ok_and(|together| difference::agree(&joined[at], &together));
         if !same {

@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 
 use self::admission::{Gate, expired, gone, lost, overdue};
 use self::job::{Backlog, Job, Reply};
+use self::pieces::Cut;
 use self::runner::{Apart, Runner, size};
 use super::batcher::{Dropped, Size};
 use super::budget::ComputeBudget;
@@ -195,6 +196,9 @@ impl Lane {
                 Here::Never => break,
             }
         }
+        let gate = Gate::new(&self.shared.knobs, &request);
+        // Before anything is cut or counted: what can never fit costs nothing.
+        self.shared.check_size(size(&request.inputs), &gate)?;
         let (class, joins) = self.shared.runner.class(&request.inputs);
         let costs = &self.shared.runner.costs;
         let counts = match joins {
@@ -203,8 +207,11 @@ impl Lane {
         };
         let shape = Shape { class, joins };
         match counts.len() {
-            0 | 1 => self.shared.run_whole(request, shape).await,
-            _ => self.shared.run_in_pieces(request, shape, &counts).await,
+            0 | 1 => self.shared.run_whole(request, shape, gate).await,
+            _ => {
+                let cut = Cut { shape, counts };
+                self.shared.run_in_pieces(request, cut, gate).await
+            }
         }
     }
 }
@@ -250,8 +257,7 @@ impl Shared {
     }
 
     /// Runs a request that need not be cut.
-    async fn run_whole(&self, request: Request, shape: Shape) -> Result<Completed> {
-        let gate = Gate::new(&self.knobs, &request);
+    async fn run_whole(&self, request: Request, shape: Shape, gate: Gate) -> Result<Completed> {
         let (reply, mut answer) = oneshot::channel();
         let deadline = request.deadline;
         let job = self.job(&gate, request.inputs, &shape, Reply::Whole(reply));

@@ -356,11 +356,11 @@ fn without_require_all_one_model_must_serve() {
 fn a_load_that_does_not_end_is_given_up_and_the_others_serve() {
     let server = Setup::scripted(echo())
         .model("stuck/3", failing("block"))
-        .with("inference.load_timeout_ms", "100")
+        .with("inference.load_timeout_ms", "1000")
         .with("repository.require_all", "false")
         .start();
     check_ready(&server);
-    let reason = "loading took longer than inference.load_timeout_ms (100 ms) and was given up";
+    let reason = "loading took longer than inference.load_timeout_ms (1000 ms) and was given up";
     server
         .post("/predict/stuck", "{}")
         .is_error(503, &format!("model 'stuck' is not served: {reason}"));

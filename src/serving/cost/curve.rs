@@ -153,7 +153,8 @@ impl Window {
         self.next = (self.next + 1) % WINDOW;
         let mut sorted = self.seconds.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        self.median = sorted[sorted.len() / 2];
+        // Of two the shorter: what holds a run up is no part of what it takes.
+        self.median = sorted[(sorted.len() - 1) / 2];
     }
 }
 

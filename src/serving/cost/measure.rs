@@ -17,8 +17,9 @@ const RUNS: usize = 3;
 const SIZE_FOR: Duration = Duration::from_millis(30);
 /// After so many sizes that cost as much a row as smaller ones, larger ones are not tried.
 const PATIENCE: usize = 2;
-/// What a made-up batch may hold.
+/// What a made-up batch, and what it gives, may hold.
 const MOST_BYTES: usize = 16 << 20;
+const MOST_OUTPUT_BYTES: usize = 64 << 20;
 
 /// Measures batches of 1, 2, 4, … rows, as far as they pay; the class that they are of, where anything was measured.
 pub fn measure(
@@ -98,13 +99,17 @@ impl Climb<'_> {
             rows: inputs.rows(),
             bytes: inputs.bytes(),
         };
+        let mut output_bytes = 0;
         let mut run = || {
             let permit = self.budget.acquire_until(self.threads, self.until);
             let Some(_permit) = permit else {
                 return Ok(None);
             };
             let started = Instant::now();
-            session.run(&inputs).map(|_| Some(started.elapsed()))
+            let outputs = session.run(&inputs)?;
+            let took = started.elapsed();
+            output_bytes = outputs.iter().map(|output| output.data().len()).sum();
+            Ok(Some(took))
         };
         let began = Instant::now();
         let Some(mut took) = run()? else {
@@ -121,6 +126,10 @@ impl Climb<'_> {
             self.costs.learn_curve(&class, size, took);
         }
         self.class = Some(class);
-        Ok(Some(took))
+        // Twice the rows would give too much, or take longer than a batch may.
+        let longest = self.costs.bounds().longest;
+        let is_enough =
+            output_bytes > MOST_OUTPUT_BYTES / 2 || longest.is_some_and(|longest| took > longest);
+        Ok((!is_enough).then_some(took))
     }
 }

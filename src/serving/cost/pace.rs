@@ -27,11 +27,10 @@ impl Pace {
         let before = self.runs.fetch_add(1, Ordering::Relaxed);
         let first = before == 0;
         average(&self.row_nanos, first, nanos / size.rows.max(1) as u64);
-        average(
-            &self.byte_picos,
-            first,
-            nanos.saturating_mul(1000) / size.bytes.max(1) as u64,
-        );
+        if size.bytes > 0 {
+            let picos = nanos.saturating_mul(1000) / size.bytes as u64;
+            average(&self.byte_picos, first, picos);
+        }
         before
     }
 

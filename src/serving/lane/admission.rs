@@ -6,10 +6,11 @@ use tracing::Span;
 
 use super::job::{Job, Reply};
 use super::runner::size;
-use super::{Request, Shape, Shared};
+use super::{Request, Shape, Shared, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::scheduling::TimeoutAction;
 use crate::serving::batcher::{Queued as _, Refused, Ticket};
+use crate::serving::cost::Size;
 use crate::serving::knobs::Knobs;
 use crate::serving::queue::NotQueued;
 use crate::telemetry::logging::milliseconds;
@@ -67,9 +68,29 @@ impl Shared {
         }
     }
 
+    /// Refuses what the queue can never hold.
+    pub(super) fn check_size(&self, size: Size, gate: &Gate) -> Result<()> {
+        let queue = self.knobs.queue;
+        let fits = size.rows <= self.most_rows(gate) && size.bytes <= queue.bytes;
+        match fits {
+            true => Ok(()),
+            false => Err(self.is_too_large(size.rows, gate)),
+        }
+    }
+
+    /// The most rows of a request's level that may wait.
+    fn most_rows(&self, gate: &Gate) -> usize {
+        let (most, all) = (
+            self.knobs.policy(gate.level).max_queue_rows,
+            self.knobs.queue.rows,
+        );
+        most.map_or(all, |most| most.min(all))
+    }
+
     /// Queues jobs of one request, all or none.
     pub(super) fn push(&self, jobs: Vec<Job>, gate: &Gate) -> Result<Queued<'_>> {
         let rows = jobs.iter().map(|job| job.rows()).sum::<usize>();
+        let bytes = jobs.iter().map(|job| job.bytes()).sum::<usize>();
         let own: Duration = jobs.iter().map(|job| job.load.work()).sum();
         let ahead = self.backlog.before(gate.level).saturating_sub(own);
         if let Some(target) = self.knobs.latency_target
@@ -89,7 +110,7 @@ impl Shared {
                 let queue = self.knobs.queue;
                 let full = match waiting.rows + rows > queue.rows {
                     true => format!("{} of {} rows are waiting", waiting.rows, queue.rows),
-                    false if waiting.bytes > 0 => {
+                    false if waiting.bytes + bytes > queue.bytes => {
                         format!("{} of {} bytes are waiting", waiting.bytes, queue.bytes)
                     }
                     false => "too many rows of its priority are waiting".to_owned(),
@@ -111,8 +132,7 @@ impl Shared {
 
     fn is_too_large(&self, rows: usize, gate: &Gate) -> Error {
         let queue = self.knobs.queue;
-        let most_rows = self.knobs.policy(gate.level).max_queue_rows;
-        let most_rows = most_rows.map_or(queue.rows, |most| most.min(queue.rows));
+        let most_rows = self.most_rows(gate);
         Error::too_large(match rows > most_rows {
             true => format!(
                 "the request has {rows} rows and the model's queue holds at most {most_rows}; send fewer at once"
@@ -133,7 +153,10 @@ impl Shared {
 
     /// How long the workers need for so much work, by the rate that was measured.
     fn wait(&self, work: Duration) -> Duration {
-        work / u32::try_from(self.runner.split.workers.max(1)).unwrap_or(u32::MAX)
+        let Split { workers, threads } = self.runner.split;
+        // However many workers there are, no more of them run at once.
+        let at_once = workers.min(self.budget.threads() / threads.max(1)).max(1);
+        work / u32::try_from(at_once).unwrap_or(u32::MAX)
     }
 }
 

@@ -34,17 +34,24 @@ pub fn counts(costs: &Costs, class: &ShapeClass, size: Size) -> Vec<usize> {
         .collect()
 }
 
+/// How a request is cut.
+pub struct Cut {
+    pub shape: Shape,
+    /// The rows of each piece.
+    pub counts: Vec<usize>,
+}
+
 impl Shared {
-    /// Runs a request in pieces of so many rows. What ends one of them ends all.
+    /// Runs a request in pieces. What ends one of them ends all.
     pub(super) async fn run_in_pieces(
         &self,
         request: Request,
-        shape: Shape,
-        counts: &[usize],
+        cut: Cut,
+        gate: Gate,
     ) -> Result<Completed> {
-        let gate = Gate::new(&self.knobs, &request);
+        let Cut { shape, counts } = cut;
         let (reply, mut answers) = mpsc::channel(counts.len());
-        let parts = request.inputs.split(counts)?.into_iter().enumerate();
+        let parts = request.inputs.split(&counts)?.into_iter().enumerate();
         let job = |(at, part)| self.job(&gate, part, &shape, Reply::Piece(at, reply.clone()));
         let jobs = parts.map(job).collect();
         drop(reply);
@@ -78,7 +85,7 @@ impl Shared {
                     joins: false,
                     ..shape
                 };
-                self.run_whole(request, shape).await
+                self.run_whole(request, shape, gate).await
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Runs batches on an engine and answers each request of them.
 //!
-//! A batch that fails as a whole is run again one request at a time, so that what is wrong with one of them is told to
+//! A batch that fails is run again in halves, down to single requests, so that what is wrong with one of them is told to
 //! that one alone. What a joined run gives is believed only if every output has as many rows as went in; a class for which
-//! that does not hold is never joined again.
+//! that does not hold, in whatever run, is never joined again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,13 +15,30 @@ use crate::error::{Result, guarded};
 use crate::serving::batcher::{Queued, is_useful};
 use crate::serving::cost::{Costs, Size};
 use crate::serving::statistics::Statistics;
-use crate::telemetry::metrics::ModelMetrics;
+use crate::telemetry::metrics::{DropReason, ModelMetrics};
 use crate::tensor::batch::{self, ShapeClass};
 use crate::tensor::signature::CheckedInputs;
 use crate::tensor::value::Tensor;
 
 /// So many classes are known that must not be joined; were there more, nothing would be joined any more.
 const MOST_KEPT_APART: usize = 64;
+
+/// What came of a run of the engine.
+struct Run {
+    result: Result<Vec<Tensor>>,
+    compute: Duration,
+    /// Whether it tells how long such a run takes: one that failed, or prepared something first, does not.
+    is_telling: bool,
+}
+
+/// What came of running a batch at once.
+enum Joined {
+    Answered,
+    /// It must be run in two.
+    InParts(Vec<Job>, Vec<Job>),
+    /// Each must be run by itself.
+    Apart(Vec<Job>),
+}
 
 /// A model, and what it takes to run it.
 pub struct Runner {
@@ -45,12 +62,15 @@ pub struct Apart {
 }
 
 impl Apart {
-    fn add(&self, class: &ShapeClass) {
+    /// Whether it was not among them before.
+    fn add(&self, class: &ShapeClass) -> bool {
         let mut classes = self.classes();
-        if classes.len() < MOST_KEPT_APART && !classes.contains(class) {
+        let is_new = classes.len() < MOST_KEPT_APART && !classes.contains(class);
+        if is_new {
             classes.push(class.clone());
         }
         self.is_any.store(true, Ordering::Relaxed);
+        is_new
     }
 
     fn has(&self, class: &ShapeClass) -> bool {
@@ -91,11 +111,25 @@ impl Runner {
         queue: Duration,
         passed: impl FnOnce(Duration, Duration),
     ) -> Result<Completed> {
-        let (result, compute) = self.execute(inputs);
+        let Run {
+            result,
+            compute,
+            is_telling,
+        } = self.execute(inputs);
         self.metrics.ran(inputs.rows());
         passed(queue, compute);
+        let outputs = result?;
+        if is_telling {
+            let class = || self.class(inputs).0;
+            self.costs.learn(class, size(inputs), compute);
+        }
+        let has_its_rows = |output| batch::rows(output) == Some(inputs.rows());
+        if self.joins && inputs.is_in_rows() && !outputs.iter().all(has_its_rows) {
+            // No made-up request showed it: joined, its rows could not be told from those of others.
+            self.keep_apart(&ShapeClass::of(inputs));
+        }
         Ok(Completed {
-            outputs: result?,
+            outputs,
             rows: inputs.rows(),
             batch_rows: inputs.rows(),
             timing: Timing { queue, compute },
@@ -109,22 +143,46 @@ impl Runner {
     }
 
     fn run_since(&self, batch: Vec<Job>, started: Instant) {
-        match batch.len() {
-            0 | 1 => self.run_apart(batch, started),
-            _ => {
-                if let Err(batch) = self.run_joined(batch, started) {
-                    self.run_apart(batch, started);
-                }
-            }
+        // Runs before this one took their time.
+        let batch = self.useful(batch);
+        let is_apart = |job: &Job| self.apart.has(&job.class);
+        if batch.len() < 2 || batch.first().is_some_and(is_apart) {
+            return self.run_apart(batch, started);
         }
+        match self.run_joined(batch, started) {
+            Joined::Answered => {}
+            Joined::InParts(first, second) => {
+                self.run_since(first, started);
+                self.run_since(second, started);
+            }
+            Joined::Apart(batch) => self.run_apart(batch, started),
+        }
+    }
+
+    /// Those that somebody still waits for.
+    fn useful(&self, mut batch: Vec<Job>) -> Vec<Job> {
+        let now = Instant::now();
+        batch.retain(|job| {
+            let is_useful = is_useful(job, now);
+            if !is_useful {
+                self.metrics.dropped(
+                    match job.deadline <= now {
+                        true => DropReason::Expired,
+                        false => DropReason::Abandoned,
+                    },
+                    1,
+                );
+            }
+            is_useful
+        });
+        batch
     }
 
     fn run_apart(&self, batch: Vec<Job>, started: Instant) {
         for job in batch {
-            // Those before it took their time.
-            if !is_useful(&job, Instant::now()) {
+            let Some(job) = self.useful(vec![job]).pop() else {
                 continue;
-            }
+            };
             let _in_span = job.span.enter();
             let queue = started - job.queued_at;
             let result = self.run_one(&job.inputs, queue, |queue, compute| {
@@ -136,22 +194,27 @@ impl Runner {
     }
 
     /// Runs all of them at once; gives them back if that does not do.
-    fn run_joined(&self, mut batch: Vec<Job>, started: Instant) -> Result<(), Vec<Job>> {
+    fn run_joined(&self, mut batch: Vec<Job>, started: Instant) -> Joined {
         let inputs: Vec<_> = batch.iter().map(|job| &job.inputs).collect();
         let Ok(inputs) = CheckedInputs::concat(&inputs) else {
-            return Err(batch);
+            return Joined::Apart(batch);
         };
         let counts: Vec<_> = batch.iter().map(Queued::rows).collect();
-        if let Some(at) = power_of_two(&counts)
-            && !self.model.is_prepared(&inputs)
-        {
-            // Preparing every number of rows would cost more than one run more: powers of two are enough.
-            let rest = batch.split_off(at);
-            self.run_since(batch, started);
-            self.run_since(rest, started);
-            return Ok(());
+        if !inputs.rows().is_power_of_two() && !self.model.is_prepared(&inputs) {
+            // Preparing every number of rows would cost more than a run or two more: powers of two are enough.
+            return match power_of_two(&counts) {
+                Some(at) => {
+                    let rest = batch.split_off(at);
+                    Joined::InParts(batch, rest)
+                }
+                None => Joined::Apart(batch),
+            };
         }
-        let (result, compute) = self.execute(&inputs);
+        let Run {
+            result,
+            compute,
+            is_telling,
+        } = self.execute(&inputs);
         let outputs = match result {
             Ok(outputs) => outputs,
             Err(error) => {
@@ -160,14 +223,19 @@ impl Runner {
                     requests,
                     rows,
                     reason,
-                    "a joined run failed: its requests run apart"
+                    "a joined run failed: it is run again in halves"
                 );
-                return Err(batch);
+                let rest = batch.split_off(batch.len() / 2);
+                return Joined::InParts(batch, rest);
             }
         };
+        if is_telling {
+            let class = &batch[0].class;
+            self.costs.learn_joined(class, size(&inputs), compute);
+        }
         let Some(outputs) = apart(&outputs, &counts) else {
             self.keep_apart(&batch[0].class);
-            return Err(batch);
+            return Joined::Apart(batch);
         };
         self.metrics.ran(inputs.rows());
         for (job, outputs) in batch.into_iter().zip(outputs) {
@@ -180,7 +248,7 @@ impl Runner {
                 timing: Timing { queue, compute },
             }));
         }
-        Ok(())
+        Joined::Answered
     }
 
     /// Counts how long a request took; of one in pieces that is known once they are joined.
@@ -192,25 +260,28 @@ impl Runner {
 
     /// Lets requests of this class share no run any more.
     pub fn keep_apart(&self, class: &ShapeClass) {
-        tracing::warn!(
-            shape = %class,
-            "an output has not as many rows as the inputs of its run: such requests run apart from now on"
-        );
-        self.apart.add(class);
+        if self.apart.add(class) {
+            tracing::warn!(
+                shape = %class,
+                "an output has not as many rows as the inputs of its run: such requests run apart from now on"
+            );
+        }
     }
 
-    /// Runs the engine and learns from it.
-    fn execute(&self, inputs: &CheckedInputs) -> (Result<Vec<Tensor>>, Duration) {
+    /// Runs the engine.
+    fn execute(&self, inputs: &CheckedInputs) -> Run {
+        let is_prepared = self.model.is_prepared(inputs);
         let started = Instant::now();
         let result = self.run_guarded(inputs);
-        let took = started.elapsed();
-        // A run that failed tells nothing of how long one takes.
+        let compute = started.elapsed();
         if result.is_ok() {
-            let class = || self.class(inputs).0;
-            self.costs.learn(class, size(inputs), took);
-            self.statistics.ran(inputs.rows(), took);
+            self.statistics.ran(inputs.rows(), compute);
         }
-        (result, took)
+        Run {
+            is_telling: is_prepared && result.is_ok(),
+            result,
+            compute,
+        }
     }
 
     /// A session that panicked cannot be trusted and is not given back; the next run makes a fresh one.
