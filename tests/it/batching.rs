@@ -403,3 +403,19 @@ fn a_decision_that_makes_no_sense_is_an_error_of_the_model() {
         "priority_queue_policy: expected a level from 1 to 2, got '3'",
     );
 }
+
+#[test]
+fn rows_without_elements_cost_no_more_than_others() {
+    let server = Setup::scripted(json!({ "inputs": [["x", "INT64", [-1, -1]]] })).start();
+    let ask = |rows: u64| {
+        let x = json!({ "name": "x", "datatype": "INT64", "shape": [rows, 0], "data": [] });
+        let body = json!({ "inputs": [x] });
+        server.ask(&Request::post("/v2/models/m/infer", body.to_string()))
+    };
+    assert_eq!(ask(3).status, 200);
+    for rows in [5_000, 1 << 40, 1 << 62] {
+        let refused = ask(rows);
+        assert_eq!(refused.status, 413, "{}", refused.text());
+        assert!(refused.text().contains("holds at most 1024"));
+    }
+}
