@@ -19,6 +19,9 @@ MODELS_A_SERVER = 200
 READY_WITHIN_S = 60
 REQUEST_WITHIN_MS = 10_000
 SETTINGS = {
+    # The models are whole before a server starts: there is nothing to wait for, and nothing to watch.
+    "ONNXD_REPOSITORY__MODE": "static",
+    "ONNXD_REPOSITORY__POLL_MS": "10",
     "ONNXD_REPOSITORY__REQUIRE_ALL": "false",
     "ONNXD_SERVER__DRAIN_DELAY_MS": "0",
     "ONNXD_SERVER__REQUEST_TIMEOUT_MS": str(REQUEST_WITHIN_MS),
