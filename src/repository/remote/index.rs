@@ -1,7 +1,7 @@
 //! What the cache holds, and what a listing makes of it. Pure, so that every course of events can be tried.
 //!
-//! Invariants: what is published of a unit is what one listing said of it, whole; and what the last listing does not
-//! name stays until the next one does not name it either.
+//! Invariant: what is published of a unit is what two listings in a row said of it, whole. A single listing may lack
+//! anything, be it a file that is to go, or one without which another must not be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,34 +67,25 @@ pub struct Entry {
 /// The files that are published, by name.
 pub type Files = BTreeMap<FileName, Entry>;
 
-/// What a listing makes of what is published.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// What has to be fetched first.
-    pub fetch: BTreeMap<FileName, Identity>,
-    /// What is published that the listing does not name.
-    pub missing: BTreeSet<FileName>,
+/// What has to be fetched before what a listing names can be published.
+pub fn to_fetch(
+    listing: &Listing,
+    published: &Files,
+    fetched: &Files,
+) -> BTreeMap<FileName, Identity> {
+    let wanted = units::wanted(listing).into_iter();
+    wanted
+        .filter(|(name, identity)| entry(name, identity, [published, fetched]).is_none())
+        .map(|(name, identity)| (name.clone(), identity.clone()))
+        .collect()
 }
 
-/// Compares a listing with what is published and with what was fetched and is not published yet.
-pub fn plan(listing: &Listing, published: &Files, fetched: &Files) -> Plan {
-    let wanted = units::wanted(listing);
-    let has = |files: &Files, name: &FileName, identity: &Identity| {
-        files
-            .get(name)
-            .is_some_and(|entry| entry.identity == *identity)
-    };
-    let fetch = wanted
-        .iter()
-        .filter(|(name, identity)| !has(published, name, identity) && !has(fetched, name, identity))
-        .map(|(name, identity)| ((*name).clone(), (*identity).clone()))
-        .collect();
-    let missing = published
-        .keys()
-        .filter(|name| !wanted.contains_key(name))
-        .cloned()
-        .collect();
-    Plan { fetch, missing }
+/// The file that is as it was listed, where there is one.
+fn entry<'a>(name: &FileName, identity: &Identity, files: [&'a Files; 2]) -> Option<&'a Entry> {
+    let entries = files.into_iter().filter_map(|files| files.get(name));
+    entries
+        .into_iter()
+        .find(|entry| entry.identity == *identity)
 }
 
 /// What is to be published after a listing, and the units that are not whole and stay as they are.
@@ -104,23 +95,13 @@ pub struct Next {
     pub incomplete: BTreeSet<Unit>,
 }
 
-/// Puts together what is to be published. `removed` is what two listings in a row did not name.
-pub fn publish(
-    listing: &Listing,
-    published: &Files,
-    fetched: &Files,
-    removed: &BTreeSet<FileName>,
-) -> Next {
-    let wanted = units::wanted(listing);
+/// Puts together what is to be published: of each unit what the last two listings both say, or what there was.
+pub fn publish(last_two: [&Listing; 2], published: &Files, fetched: &Files) -> Next {
+    let [before, wanted] = last_two.map(units::wanted);
     let mut next = Next::default();
     let mut files = Files::new();
     for (name, identity) in &wanted {
-        let entry = [published, fetched].iter().find_map(|files| {
-            files
-                .get(*name)
-                .filter(|entry| entry.identity == **identity)
-        });
-        match entry {
+        match entry(name, identity, [published, fetched]) {
             Some(entry) => {
                 files.insert((*name).clone(), entry.clone());
             }
@@ -129,21 +110,34 @@ pub fn publish(
             }
         }
     }
-    let is_incomplete = |name: &FileName| {
+    let mut held = next.incomplete.clone();
+    held.extend(differing(&before, &wanted).chain(differing(&wanted, &before)));
+    let is_held = |name: &FileName| {
         let unit = Unit::of(name);
         // A model's own files say how its versions are served, so without them nothing of it changes.
-        next.incomplete.contains(&unit) || next.incomplete.contains(&unit.of_model())
+        held.contains(&unit) || held.contains(&unit.of_model())
     };
-    files.retain(|name, _| !is_incomplete(name));
-    for (name, entry) in published {
-        let is_kept = is_incomplete(name) || !wanted.contains_key(name);
-        if is_kept && !removed.contains(name) {
-            files.insert(name.clone(), entry.clone());
-        }
-    }
+    files.retain(|name, _| !is_held(name));
+    let kept = published.iter().filter(|(name, _)| is_held(name));
+    files.extend(kept.map(|(name, entry)| (name.clone(), entry.clone())));
     drop_clashes(&mut files, &wanted);
     next.files = files;
     next
+}
+
+/// Whether two listings say the same of what is mirrored.
+pub fn agree(one: &Listing, other: &Listing) -> bool {
+    units::wanted(one) == units::wanted(other)
+}
+
+/// The units of which the one names something that the other does not name so.
+fn differing<'a>(
+    one: &'a BTreeMap<&FileName, &Identity>,
+    other: &'a BTreeMap<&FileName, &Identity>,
+) -> impl Iterator<Item = Unit> + 'a {
+    let files = one.iter();
+    let differing = files.filter(|(name, identity)| other.get(*name) != Some(identity));
+    differing.map(|(name, _)| Unit::of(name))
 }
 
 /// A name that is a file in the listing may be a folder of what is kept, or the other way round; the listing wins.

@@ -1,7 +1,7 @@
 //! Keeps a folder of this machine as a store has it.
 //!
 //! A look lists the store, fetches what is new, lists it again to see that nothing moved meanwhile, and only then
-//! changes the folder. Whatever goes wrong leaves the folder as it was.
+//! changes the folder, as far as both listings agree. Whatever goes wrong leaves the folder as it was.
 
 mod look;
 
@@ -19,7 +19,7 @@ use super::backoff::Backoff;
 use super::cache::{Bytes, Cache};
 use super::download::download;
 use super::failure::Failure;
-use super::index::{self, Entry, Files, Identity, Plan};
+use super::index::{self, Entry, Files, Identity};
 use super::names::FileName;
 use super::status::Status;
 use super::store::{Listing, Store};
@@ -37,6 +37,14 @@ const MOST_FAILURES: usize = 8;
 /// A repository that changes all the while is published as far as it held still in so many listings.
 const MOST_ROUNDS: usize = 3;
 
+/// When a store is asked a second time about what has changed, so that it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecondListing {
+    AtOnce,
+    /// At once all the same where something was fetched.
+    NextLook,
+}
+
 /// A store's mirror. It blocks while it looks, so it belongs on a thread of its own.
 pub struct Mirror {
     url: RemoteUrl,
@@ -48,10 +56,9 @@ pub struct Mirror {
     published: Files,
     /// What was read whole and is not published yet.
     fetched: Files,
-    /// What the last listing did not name.
-    missing: BTreeSet<FileName>,
-    has_looked: bool,
-    passed_over: Vec<String>,
+    /// The last two listings, the last one last.
+    listings: [Listing; 2],
+    second: SecondListing,
     backoff: Backoff,
     status: Status,
     metrics: RepositoryMetrics,
@@ -74,9 +81,8 @@ impl Mirror {
             most_bytes: config.cache_bytes,
             published: Files::new(),
             fetched: Files::new(),
-            missing: BTreeSet::new(),
-            has_looked: false,
-            passed_over: Vec::new(),
+            listings: Default::default(),
+            second: SecondListing::NextLook,
             backoff: Backoff::default(),
             status: Status::new(&config.url),
             metrics,
@@ -88,6 +94,12 @@ impl Mirror {
     #[cfg(test)]
     pub fn with_store(mut self, store: Store) -> Mirror {
         self.store = Some(store);
+        self
+    }
+
+    /// The same, which asks a second time when this says.
+    pub fn with_second(mut self, second: SecondListing) -> Mirror {
+        self.second = second;
         self
     }
 
@@ -158,6 +170,10 @@ impl Mirror {
         for name in &broken {
             tracing::warn!(file = %name, "the cache's copy is not what it was and is fetched anew");
         }
+        // It was listed so when it was mirrored.
+        let listed = files.iter();
+        let listed = listed.map(|(name, entry)| (name.clone(), entry.identity.clone()));
+        self.listings[1].files = listed.collect();
         let broken: BTreeSet<Unit> = broken.iter().map(Unit::of).collect();
         let is_whole = |name: &FileName| {
             let unit = Unit::of(name);
@@ -195,54 +211,45 @@ impl Mirror {
 
     fn look_at(&mut self, store: &Store) -> Result<Look, Failure> {
         let mut failures = BTreeMap::new();
-        let (mut listing, mut plan) = self.list(store)?;
+        self.list(store)?;
         for _ in 0..MOST_ROUNDS {
-            if plan.fetch.is_empty() {
+            let [_, listing] = &self.listings;
+            let plan = index::to_fetch(listing, &self.published, &self.fetched);
+            let mut has_fetched = false;
+            if !plan.is_empty() {
+                self.check_room(&plan)?;
+                let (fetched, failed) = self.fetch(store, plan);
+                has_fetched = !fetched.is_empty();
+                self.fetched.extend(fetched);
+                failures = failed;
+            }
+            if !has_fetched && !self.asks_again() {
                 break;
             }
-            self.check_room(&plan)?;
-            let (fetched, failed) = self.fetch(store, std::mem::take(&mut plan.fetch));
-            let has_fetched = !fetched.is_empty();
-            self.fetched.extend(fetched);
-            failures = failed;
-            if !has_fetched {
-                break;
-            }
-            (listing, plan) = self.list(store)?;
+            self.list(store)?;
         }
-        let removed = self.removed(store, &plan)?;
-        self.publish(&listing, &removed, failures)
+        self.publish(failures)
     }
 
-    fn list(&mut self, store: &Store) -> Result<(Listing, Plan), Failure> {
+    fn asks_again(&self) -> bool {
+        let [before, listing] = &self.listings;
+        self.second == SecondListing::AtOnce && !index::agree(before, listing)
+    }
+
+    fn list(&mut self, store: &Store) -> Result<(), Failure> {
         let listing = self.block_on(store.list())?;
-        if listing.passed_over != self.passed_over {
+        let [_, before] = &mut self.listings;
+        if listing.passed_over != before.passed_over {
             for name in &listing.passed_over {
                 tracing::warn!(name, "passed over in the remote repository");
             }
-            self.passed_over.clone_from(&listing.passed_over);
         }
-        let plan = index::plan(&listing, &self.published, &self.fetched);
-        Ok((listing, plan))
+        self.listings = [std::mem::take(before), listing];
+        Ok(())
     }
 
-    /// What two listings in a row do not name. A server that has just started asks for the second one at once, since
-    /// it may never look again.
-    fn removed(&mut self, store: &Store, plan: &Plan) -> Result<BTreeSet<FileName>, Failure> {
-        let mut missing = plan.missing.clone();
-        if !self.has_looked && !missing.is_empty() {
-            self.missing = missing;
-            missing = self.list(store)?.1.missing;
-        }
-        self.has_looked = true;
-        let removed: BTreeSet<_> = missing.intersection(&self.missing).cloned().collect();
-        self.missing = missing.difference(&removed).cloned().collect();
-        Ok(removed)
-    }
-
-    fn check_room(&self, plan: &Plan) -> Result<(), Failure> {
+    fn check_room(&self, plan: &BTreeMap<FileName, Identity>) -> Result<(), Failure> {
         let new: u64 = plan
-            .fetch
             .values()
             .fold(0, |sum, file| sum.saturating_add(file.size));
         let Bytes { kept, free } = self.cache.bytes();
@@ -298,16 +305,12 @@ impl Mirror {
         (fetched, failed)
     }
 
-    fn publish(
-        &mut self,
-        listing: &Listing,
-        removed: &BTreeSet<FileName>,
-        failures: BTreeMap<FileName, Failure>,
-    ) -> Result<Look, Failure> {
+    fn publish(&mut self, failures: BTreeMap<FileName, Failure>) -> Result<Look, Failure> {
         // Somebody may have cleaned up in the cache.
         self.fetched
             .retain(|name, entry| self.cache.holds(name, entry));
-        let next = index::publish(listing, &self.published, &self.fetched, removed);
+        let [before, listing] = &self.listings;
+        let next = index::publish([before, listing], &self.published, &self.fetched);
         let bytes = |files: &Files| -> Vec<(FileName, String)> {
             let files = files.iter();
             files

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::mirror::{Mirror, Refreshed};
+use super::mirror::{Mirror, Refreshed, SecondListing};
 use super::status::Status;
 use crate::error::{Error, Result};
 use crate::repository::stamp::Stamping;
@@ -44,6 +44,11 @@ struct Looks {
 
 impl Remote {
     pub fn new(mirror: Mirror, pace: Pace) -> Remote {
+        let mirror = mirror.with_second(match pace {
+            Pace::Every(_) => SecondListing::NextLook,
+            // Nobody may ever ask again, and whoever does wants to know how it is.
+            Pace::OnDemand => SecondListing::AtOnce,
+        });
         Remote {
             folder: mirror.folder(),
             local: Local::new(mirror.folder()),

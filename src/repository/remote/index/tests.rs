@@ -38,10 +38,6 @@ fn files(files: &[(&str, u8)]) -> Files {
     files.collect()
 }
 
-fn names(texts: &[&str]) -> BTreeSet<FileName> {
-    texts.iter().map(|text| name(text)).collect()
-}
-
 #[test]
 fn only_what_is_new_or_changed_is_fetched() {
     let listing = listing(&[
@@ -50,10 +46,9 @@ fn only_what_is_new_or_changed_is_fetched() {
         ("m/3/model.onnx", 3),
     ]);
     let published = files(&[("m/1/model.onnx", 1), ("m/2/model.onnx", 2)]);
-    let plan = plan(&listing, &published, &Files::new());
-    let fetch: Vec<_> = plan.fetch.keys().map(FileName::as_str).collect();
+    let fetch = to_fetch(&listing, &published, &Files::new());
+    let fetch: Vec<_> = fetch.keys().map(FileName::as_str).collect();
     assert_eq!(fetch, ["m/2/model.onnx", "m/3/model.onnx"]);
-    assert!(plan.missing.is_empty());
 }
 
 #[test]
@@ -61,7 +56,7 @@ fn a_version_that_is_not_whole_stays_as_it_was_and_the_others_go_on() {
     let listing = listing(&[("m/1/a", 9), ("m/1/model.onnx", 9), ("m/2/model.onnx", 2)]);
     let published = files(&[("m/1/a", 1), ("m/1/model.onnx", 1)]);
     let fetched = files(&[("m/1/model.onnx", 9), ("m/2/model.onnx", 2)]);
-    let next = publish(&listing, &published, &fetched, &BTreeSet::new());
+    let next = publish([&listing; 2], &published, &fetched);
     let expected = files(&[("m/1/a", 1), ("m/1/model.onnx", 1), ("m/2/model.onnx", 2)]);
     assert_eq!(next.files, expected);
     assert_eq!(
@@ -74,20 +69,30 @@ fn a_version_that_is_not_whole_stays_as_it_was_and_the_others_go_on() {
 fn without_its_own_files_nothing_of_a_model_changes() {
     let listing = listing(&[("m/model.toml", 9), ("m/2/model.onnx", 2)]);
     let fetched = files(&[("m/2/model.onnx", 2)]);
-    let next = publish(&listing, &Files::new(), &fetched, &BTreeSet::new());
+    let next = publish([&listing; 2], &Files::new(), &fetched);
     assert!(next.files.is_empty());
 }
 
 #[test]
-fn what_the_listing_does_not_name_stays_until_it_counts_as_removed() {
+fn what_one_listing_lacks_stays_as_it_was() {
     let published = files(&[("m/1/model.onnx", 1), ("m/2/model.onnx", 2)]);
-    let listing = listing(&[("m/2/model.onnx", 2)]);
-    let missing = plan(&listing, &published, &Files::new()).missing;
-    assert_eq!(missing, names(&["m/1/model.onnx"]));
-    let kept = publish(&listing, &published, &Files::new(), &BTreeSet::new());
-    assert_eq!(kept.files, published);
-    let gone = publish(&listing, &published, &Files::new(), &missing);
-    assert_eq!(gone.files, files(&[("m/2/model.onnx", 2)]));
+    let whole = listing(&[("m/1/model.onnx", 1), ("m/2/model.onnx", 2)]);
+    let short = listing(&[("m/2/model.onnx", 2)]);
+    let after = |last_two| publish(last_two, &published, &Files::new()).files;
+    assert_eq!(after([&whole, &short]), published);
+    assert_eq!(after([&short, &whole]), published);
+    assert_eq!(after([&short, &short]), files(&[("m/2/model.onnx", 2)]));
+}
+
+#[test]
+fn a_version_is_not_seen_without_what_one_listing_lacks() {
+    let fetched = files(&[("m/1/golden/a.json", 1), ("m/1/model.onnx", 1)]);
+    let whole = listing(&[("m/1/golden/a.json", 1), ("m/1/model.onnx", 1)]);
+    let short = listing(&[("m/1/model.onnx", 1)]);
+    let after = |last_two| publish(last_two, &Files::new(), &fetched).files;
+    assert_eq!(after([&whole, &short]), Files::new());
+    assert_eq!(after([&short, &whole]), Files::new());
+    assert_eq!(after([&whole, &whole]), fetched);
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn a_file_that_became_a_folder_makes_way() {
     let published = files(&[("m/1", 1), ("m/model.onnx", 1)]);
     let listing = listing(&[("m/1/model.onnx", 2), ("m/model.onnx", 1)]);
     let fetched = files(&[("m/1/model.onnx", 2)]);
-    let next = publish(&listing, &published, &fetched, &BTreeSet::new());
+    let next = publish([&listing; 2], &published, &fetched);
     assert_eq!(
         next.files,
         files(&[("m/1/model.onnx", 2), ("m/model.onnx", 1)])
@@ -143,27 +148,27 @@ fn some_files() -> impl Strategy<Value = Vec<(&'static str, u8)>> {
 }
 
 proptest! {
-    /// Whatever was there and whatever was fetched: of each unit all is as listed, or all is as it was.
+    /// Whatever was listed and fetched: of each unit all is as two listings have it, or all is as it was.
     #[test]
-    fn no_unit_is_ever_a_mixture(listed in some_files(), old in some_files(), new in some_files(), removes in any::<bool>()) {
+    fn no_unit_is_ever_a_mixture(before in some_files(), listed in some_files(), old in some_files(), new in some_files(), agree in any::<bool>()) {
+        let before = listing(if agree { &listed } else { &before });
         let (listing, published, fetched) = (listing(&listed), files(&old), files(&new));
-        let plan = plan(&listing, &published, &fetched);
-        let removed = if removes { plan.missing } else { BTreeSet::new() };
-        let next = publish(&listing, &published, &fetched, &removed);
+        let next = publish([&before, &listing], &published, &fetched);
         let units: BTreeSet<Unit> = NAMES.iter().map(|text| Unit::of(&name(text))).collect();
-        let wanted = units::wanted(&listing);
+        let [before, wanted] = [&before, &listing].map(units::wanted);
+        let has = |files: &Files| -> Vec<(FileName, Identity)> {
+            files.iter().map(|(name, entry)| (name.clone(), entry.identity.clone())).collect()
+        };
         for unit in units {
-            let of_unit = |name: &&FileName| Unit::of(name) == unit;
-            let is_listed = wanted.iter().filter(|(name, _)| of_unit(name)).all(|(name, identity)| {
-                next.files.get(*name).is_some_and(|entry| entry.identity == **identity)
-            });
-            let is_old = published.iter().filter(|(name, _)| of_unit(name) && !removed.contains(*name))
-                .all(|(name, entry)| next.files.get(name) == Some(entry));
-            prop_assert!(is_listed || is_old, "{unit}: {next:?}");
-            if !is_listed {
-                let extra = next.files.keys().filter(of_unit).all(|name| published.contains_key(name));
-                prop_assert!(extra, "{unit}: {next:?}");
-            }
+            let of = |files: Vec<(FileName, Identity)>| -> Vec<_> {
+                files.into_iter().filter(|(name, _)| Unit::of(name) == unit).collect()
+            };
+            let said = |wanted: &BTreeMap<&FileName, &Identity>| {
+                of(wanted.iter().map(|(name, identity)| ((*name).clone(), (*identity).clone())).collect())
+            };
+            let now = of(has(&next.files));
+            let is_listed = now == said(&wanted) && now == said(&before);
+            prop_assert!(is_listed || now == of(has(&published)), "{unit}: {next:?}");
         }
         for (name, entry) in &next.files {
             let is_known = published.get(name) == Some(entry) || fetched.get(name) == Some(entry);
@@ -175,12 +180,12 @@ proptest! {
     #[test]
     fn what_is_planned_suffices(listed in some_files(), old in some_files()) {
         let (listing, published) = (listing(&listed), files(&old));
-        let plan = plan(&listing, &published, &Files::new());
-        let fetched: Files = plan.fetch.iter().map(|(name, identity)| {
+        let fetch = to_fetch(&listing, &published, &Files::new());
+        let fetched: Files = fetch.into_iter().map(|(name, identity)| {
             let sha256 = identity.size.to_string();
-            (name.clone(), Entry { identity: identity.clone(), sha256 })
+            (name, Entry { identity, sha256 })
         }).collect();
-        let next = publish(&listing, &published, &fetched, &plan.missing);
+        let next = publish([&listing; 2], &published, &fetched);
         prop_assert!(next.incomplete.is_empty());
         let now: BTreeMap<_, _> = next.files.iter().map(|(name, entry)| (name, &entry.identity)).collect();
         prop_assert_eq!(now, units::wanted(&listing));

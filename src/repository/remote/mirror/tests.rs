@@ -30,6 +30,11 @@ impl Bench {
         }
     }
 
+    /// One that looks once, or when it is asked to.
+    fn mirror_on_demand(&self) -> Mirror {
+        self.mirror().with_second(SecondListing::AtOnce)
+    }
+
     fn mirror(&self) -> Mirror {
         let places = [self.folder.path().to_owned()];
         let metrics = Metrics::new().remote_repository();
@@ -126,6 +131,31 @@ fn what_is_removed_goes_with_the_second_look() {
 }
 
 #[test]
+fn whoever_asks_learns_at_once_what_is_removed() {
+    let bench = Bench::new();
+    bench.put("m/1/model.onnx", "one");
+    bench.put("m/2/model.onnx", "two");
+    let mut mirror = bench.mirror_on_demand();
+    mirror.refresh().expect("memory answers");
+    bench.delete("m/2/model.onnx");
+    assert!(mirror.refresh().expect("memory answers").has_changed);
+    check(&mirror, &[("m/1/model.onnx", "one")]);
+}
+
+#[test]
+fn a_version_never_has_a_file_of_the_one_before() {
+    let bench = Bench::new();
+    bench.put("m/1/model.onnx", "one");
+    bench.put("m/1/golden/a.json", "of one");
+    let mut mirror = bench.mirror();
+    mirror.refresh().expect("memory answers");
+    bench.put("m/1/model.onnx", "another");
+    bench.delete("m/1/golden/a.json");
+    mirror.refresh().expect("memory answers");
+    check(&mirror, &[("m/1/model.onnx", "another")]);
+}
+
+#[test]
 fn what_comes_back_in_between_was_never_removed() {
     let bench = Bench::new();
     bench.put("m/1/model.onnx", "one");
@@ -148,7 +178,7 @@ fn a_start_brings_back_the_cache_and_the_first_look_settles_what_is_gone() {
     bench.put("n/1/model.onnx", "n");
     bench.mirror().refresh().expect("memory answers");
     bench.delete("n/1/model.onnx");
-    let mut mirror = bench.mirror();
+    let mut mirror = bench.mirror_on_demand();
     check(
         &mirror,
         &[("m/1/model.onnx", "one"), ("n/1/model.onnx", "n")],
