@@ -2,7 +2,9 @@
 //!
 //! A server in this process serves models whose answers only their own input and their own file can give, while engines
 //! panic, fail and lie, versions come, change and go on disk, some of them bad, and clients burst, leave, hurry and write
-//! nonsense. At the end nothing is in flight, the metrics add up with what the clients saw, and the server ends.
+//! nonsense. Its models are in a folder, and then in a store whose answers are cut off, late, damaged, empty or not there.
+//! At the end what is in the repository is what is served, nothing is in flight, the metrics add up with what the clients
+//! saw, and the server ends.
 //!
 //! `ONNXD_CHAOS_SECONDS` says for how long (3 unless it is set), `ONNXD_CHAOS_SEED` repeats a run as far as threads allow.
 
@@ -18,9 +20,14 @@ mod engine;
 mod random;
 #[path = "chaos/server.rs"]
 mod server;
+#[path = "chaos/store.rs"]
+mod store;
 #[path = "chaos/support.rs"]
 mod support;
+#[path = "chaos/weather.rs"]
+mod weather;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -30,7 +37,8 @@ use books::Books;
 use client::Client;
 use disk::Disk;
 use random::Random;
-use server::ChaosServer;
+use server::{ChaosServer, Place};
+use weather::Fault;
 
 /// How long it lasts where nobody says otherwise: long enough to see that all of it works.
 const SECONDS: u64 = 3;
@@ -52,19 +60,35 @@ fn every_request_gets_one_right_answer_or_one_documented_error() {
     let seed = variable("ONNXD_CHAOS_SEED").unwrap_or_else(seed_of_the_clock);
     let seconds = variable("ONNXD_CHAOS_SECONDS").unwrap_or(SECONDS);
     println!("ONNXD_CHAOS_SEED={seed} ONNXD_CHAOS_SECONDS={seconds}");
+    let part = Duration::from_secs(seconds) / 4;
+    let mut met = BTreeMap::<Fault, u64>::new();
     for mode in ["explicit", "watch"] {
-        let part = Duration::from_secs(seconds) / 2;
-        round(Random::new(seed), mode, part);
+        round(Random::new(seed), mode, Place::Folder, part);
+        let store = Place::Store {
+            longest_fault: part / 4,
+        };
+        for (fault, times) in round(Random::new(seed), mode, store, part) {
+            *met.entry(fault).or_default() += times;
+        }
     }
+    println!("the store's faults: {met:?}");
+    let is_unmet = met.values().any(|times| *times == 0);
+    assert!(seconds < 60 || !is_unmet, "some fault was never met");
 }
 
-/// Everything at once for so long, on a server of its own.
-fn round(mut random: Random, mode: &'static str, duration: Duration) {
+/// Everything at once for so long, on a server of its own. It gives how often each fault of a store was met.
+fn round(
+    mut random: Random,
+    mode: &'static str,
+    place: Place,
+    duration: Duration,
+) -> BTreeMap<Fault, u64> {
     let books = Arc::new(Books::default());
-    let Some(server) = ChaosServer::start(&books, random.split(), mode) else {
-        println!("{mode}: this server has no such mode");
-        return;
-    };
+    let server = ChaosServer::start(&books, random.split(), mode, place);
+    let store = server.store.as_ref();
+    if let Some(store) = store {
+        store.weather().worsen();
+    }
     let is_over = AtomicBool::new(false);
     let until = Instant::now() + duration;
     thread::scope(|scope| {
@@ -89,11 +113,16 @@ fn round(mut random: Random, mode: &'static str, duration: Duration) {
         }
         is_over.store(true, Ordering::Relaxed);
     });
+    let met = store.map(|store| {
+        let mut weather = store.weather();
+        weather.clear_up();
+        weather.met().clone()
+    });
     let told = books.summary();
-    println!("{mode}: {told}");
+    println!("{mode}, {place:?}: {told}");
     let check = || {
         let violations = books.violations();
-        assert!(violations.is_empty(), "{mode}: {violations:#?}");
+        assert!(violations.is_empty(), "{mode}, {place:?}: {violations:#?}");
     };
     check();
     Disk::new(&server, &books, random.split()).settle();
@@ -101,4 +130,5 @@ fn round(mut random: Random, mode: &'static str, duration: Duration) {
     server.check_the_end(&books);
     books.check_that_the_sound_are_spared();
     books.check_that_all_was_seen(duration);
+    met.unwrap_or_default()
 }

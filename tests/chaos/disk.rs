@@ -13,6 +13,7 @@ use super::random::Random;
 use super::server::ChaosServer;
 use super::support::client::{Answer, Request};
 use super::support::eventually;
+use super::weather::Fault;
 
 /// The model that nothing happens to.
 pub const STEADY: &str = "steady";
@@ -194,6 +195,7 @@ impl<'a> Disk<'a> {
             };
             self.order(verb, model);
         }
+        self.check_ready();
         // Whoever watches waits until files are left alone.
         let is_left_alone = self.server.is_watching && self.random.one_in(3);
         let pause = if is_left_alone { 1500 } else { 10 };
@@ -217,12 +219,27 @@ impl<'a> Disk<'a> {
         }
     }
 
+    /// What has become ready stays so, whatever is in the repository and whether it can be read.
+    fn check_ready(&self) {
+        let answer = self.server.ask(&Request::get("/health/ready"));
+        if answer.status != 200 {
+            self.books
+                .violation(format!("not ready: {}", answer.text()));
+        }
+    }
+
     /// Asks what is too small to meet a fault, beside what clients count.
     fn ask_default(&self, model: &str) -> Answer {
         self.books.unsure(model);
         let request = json!({ "inputs": { "x": [1] } }).to_string();
         self.server
             .ask(&Request::post(&format!("/predict/{model}"), request))
+    }
+
+    /// After one of these the server cannot know what there is.
+    fn empty_listings(&self) -> u64 {
+        let store = self.server.store.as_ref();
+        store.map_or(0, |store| store.weather().met()[&Fault::EmptyListing])
     }
 
     fn put_manifest(&self, model: &str, text: &str) {
@@ -255,14 +272,17 @@ impl<'a> Disk<'a> {
 
     fn order(&self, verb: &str, model: &str) {
         let path = format!("/v2/repository/models/{model}/{verb}");
+        let before = self.empty_listings();
         let answer = self.server.ask(&Request::post(&path, "{}"));
+        let was_told_all = self.empty_listings() == before;
         let is_documented = match answer.status {
-            200 if verb == "load" => {
+            200 if verb == "load" && was_told_all => {
                 self.check_that_it_took_effect(model);
                 answer.json() == Value::Object(Default::default())
             }
             200 => answer.json() == Value::Object(Default::default()),
             404 | 501 | 503 => !answer.error().is_empty(),
+            504 => answer.error().contains("takes longer than a request may"),
             _ => false,
         };
         if !is_documented {

@@ -22,6 +22,7 @@ use super::books::{Books, Seen};
 use super::disk::{self, STEADY};
 use super::engine::Affine;
 use super::random::Random;
+use super::store::Store;
 use super::support::client::{Answer, Connection, Request};
 use super::support::{PATIENCE, eventually};
 
@@ -34,17 +35,40 @@ pub struct ChaosServer {
     pub address: SocketAddr,
     /// Whether changes are noticed, or have to be told.
     pub is_watching: bool,
+    /// Where the models are, if the server does not read the folder itself.
+    pub store: Option<Store>,
     folder: TempDir,
+    _cache: TempDir,
     stop: oneshot::Sender<Stop>,
     ended: Mutex<mpsc::Receiver<Result<()>>>,
     runtime: Runtime,
 }
 
+/// Where the server has its models from.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    Folder,
+    Store { longest_fault: Duration },
+}
+
 impl ChaosServer {
-    /// A server with one steady model; nothing where there is no such mode.
-    pub fn start(books: &Books, mut random: Random, mode: &'static str) -> Option<ChaosServer> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    /// A server with the steady models.
+    pub fn start(
+        books: &Books,
+        mut random: Random,
+        mode: &'static str,
+        place: Place,
+    ) -> ChaosServer {
+        let [folder, cache] = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
         disk::put_steady(folder.path(), books);
+        let (store, path, poll_ms) = match place {
+            Place::Folder => (None, folder.path().to_string_lossy().into_owned(), "auto"),
+            Place::Store { longest_fault } => {
+                let store = Store::start(folder.path(), random.split(), longest_fault);
+                let url = store.url();
+                (Some(store), url, "200")
+            }
+        };
         let settings = [
             ("server.address", "127.0.0.1".to_owned()),
             ("server.port", "0".to_owned()),
@@ -55,26 +79,18 @@ impl ChaosServer {
             ("inference.threads", "2".to_owned()),
             ("inference.queue_rows", QUEUE_ROWS.to_string()),
             ("repository.mode", mode.to_owned()),
+            ("repository.path", path),
+            ("repository.poll_ms", poll_ms.to_owned()),
             (
-                "repository.path",
-                folder.path().to_string_lossy().into_owned(),
+                "repository.cache_path",
+                cache.path().to_string_lossy().into_owned(),
             ),
         ];
         let config = Config::load(&Sources {
             flags: settings.to_vec(),
             ..Sources::default()
         });
-        let config = match config {
-            Ok(config) => config,
-            Err(problems)
-                if problems
-                    .iter()
-                    .all(|problem| problem.contains("repository.mode")) =>
-            {
-                return None;
-            }
-            Err(problems) => panic!("the test's settings are not valid: {problems:?}"),
-        };
+        let config = config.expect("the test's settings are valid");
         let engine = |name, is_liar, random| {
             Arc::new(Affine {
                 name,
@@ -110,7 +126,9 @@ impl ChaosServer {
         let server = ChaosServer {
             address,
             is_watching: mode == "watch",
+            store,
             folder,
+            _cache: cache,
             stop,
             ended: Mutex::new(ended),
             runtime,
@@ -118,7 +136,7 @@ impl ChaosServer {
         eventually("the server is ready", || {
             server.ask(&Request::get("/health/ready")).status == 200
         });
-        Some(server)
+        server
     }
 
     pub fn repository(&self) -> &Path {

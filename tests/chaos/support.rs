@@ -6,8 +6,8 @@ pub mod client;
 
 use std::time::{Duration, Instant};
 
-/// Nothing here takes so long unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing here takes so long unless it hangs: a store that was away is asked again after a minute.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` holds; fails loudly instead of waiting for ever.
 #[track_caller]
