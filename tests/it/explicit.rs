@@ -8,20 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Connection, Request};
 use crate::support::eventually;
+use crate::support::samples::{bad, good, predict, renamed};
 use crate::support::server::{Setup, TestServer};
-
-fn good() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "on": { "4": "block" } })
-}
-
-/// The same behaviour, told apart by what it takes.
-fn renamed() -> Value {
-    json!({ "inputs": [["renamed", "INT64", [null]]] })
-}
-
-fn bad() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "load": "fail" })
-}
 
 fn explicit() -> Setup {
     Setup::empty().with("repository.mode", "explicit")
@@ -41,30 +29,14 @@ fn unload(server: &TestServer, model: &str) {
     assert_eq!(order(server, "unload", model).ok(), json!({}));
 }
 
-fn predict(server: &TestServer) -> Answer {
-    server.post("/predict/m", r#"{"instances": [1]}"#)
-}
-
-/// The index as `name version STATE reason`, a line each.
-fn index(server: &TestServer, body: &str) -> Vec<String> {
-    let index = server.post("/v2/repository/index", body).ok();
-    let entries = index.as_array().expect("a list").iter();
-    let line = |entry: &Value| {
-        let fields =
-            ["name", "version", "state", "reason"].map(|key| entry[key].as_str().expect("text"));
-        fields.join(" ").trim_end().to_owned()
-    };
-    entries.map(line).collect()
-}
-
 const UNLOADED: &str = "model 'm' was unloaded; POST /v2/repository/models/m/load brings it back";
 
 #[test]
 fn what_is_there_at_the_start_is_loaded() {
     let server = explicit().model("m/1", good()).start();
-    assert_eq!(predict(&server).status, 200);
-    assert_eq!(index(&server, "{}"), ["m 1 READY"]);
-    assert_eq!(index(&server, ""), ["m 1 READY"], "a body may be left out");
+    assert_eq!(server.ask(&predict(1)).status, 200);
+    assert_eq!(server.index("{}"), ["m 1 READY"]);
+    assert_eq!(server.index(""), ["m 1 READY"], "a body may be left out");
 }
 
 #[test]
@@ -74,7 +46,7 @@ fn the_index_tells_every_version_or_those_that_are_ready() {
         .model("m/2", bad())
         .file("broken/model.toml", "")
         .start_loaded();
-    let index_of = |body| index(&server, body);
+    let index_of = |body| server.index(body);
     let all = index_of(r#"{"ready": false}"#);
     assert!(
         all[0].starts_with("broken  UNAVAILABLE there is no model.onnx"),
@@ -99,7 +71,7 @@ fn a_new_model_is_loaded_while_the_server_runs() {
     load(&server, "later");
     let answer = server.post("/predict/later", r#"{"instances": [1]}"#).ok();
     assert_eq!(answer["model_version"], "1");
-    assert_eq!(index(&server, "{}"), ["later 1 READY", "m 1 READY"]);
+    assert_eq!(server.index("{}"), ["later 1 READY", "m 1 READY"]);
     let state = |state| {
         server.metric(&format!(
             "onnxd_model_state{{model=\"later\",state=\"{state}\",version=\"1\"}}"
@@ -130,7 +102,7 @@ fn a_reload_brings_what_is_in_the_repository_now() {
     load(&server, "m");
     assert_eq!(server.get("/v2/models/m").ok()["versions"], json!(["2"]));
     eventually("the old version is gone", || {
-        index(&server, "{}") == ["m 2 READY"]
+        server.index("{}") == ["m 2 READY"]
     });
     let state = server.metric("onnxd_model_state{model=\"m\",state=\"ready\",version=\"1\"}");
     assert_eq!(state, None, "and so is its state");
@@ -139,9 +111,9 @@ fn a_reload_brings_what_is_in_the_repository_now() {
 #[test]
 fn statistics_are_kept_over_a_reload() {
     let server = explicit().model("m/1", good()).start();
-    predict(&server).ok();
+    server.ask(&predict(1)).ok();
     load(&server, "m");
-    predict(&server).ok();
+    server.ask(&predict(1)).ok();
     let stats = server.get("/v2/models/m/stats").ok();
     assert_eq!(stats["model_stats"][0]["inference_count"], 2);
 }
@@ -153,10 +125,10 @@ fn a_reload_that_fails_keeps_what_serves_and_says_why() {
     let reason = "the graph has a cycle";
     let failed = format!("model 'm' version 1 failed to load: {reason}; versions served: '1'");
     order(&server, "load", "m").is_error(503, &failed);
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
     assert_eq!(server.get("/health/ready").status, 200);
     let told = format!("what is in the repository now failed to load: {reason}");
-    assert_eq!(index(&server, "{}"), [format!("m 1 READY {told}")]);
+    assert_eq!(server.index("{}"), [format!("m 1 READY {told}")]);
     assert_eq!(server.get("/health").ok()["models"][0]["reason"], told);
 
     server.put_model("m/1", &good());
@@ -167,12 +139,12 @@ fn a_reload_that_fails_keeps_what_serves_and_says_why() {
     let reason = "operator Frobnicate is not supported";
     let failed = format!("model 'm' version 2 failed to load: {reason}; versions served: '1'");
     order(&server, "load", "m").is_error(501, &failed);
-    assert_eq!(predict(&server).ok()["model_version"], "1");
+    assert_eq!(server.ask(&predict(1)).ok()["model_version"], "1");
     assert_eq!(server.get("/health/ready").status, 200);
 
     std::fs::remove_dir_all(server.repository().join("m/2")).expect("it is there");
     load(&server, "m");
-    assert_eq!(index(&server, "{}"), ["m 1 READY"], "all is well again");
+    assert_eq!(server.index("{}"), ["m 1 READY"], "all is well again");
 }
 
 #[test]
@@ -200,14 +172,14 @@ fn an_unloaded_model_is_gone_until_it_is_loaded_again() {
         .start();
     for _ in 0..2 {
         unload(&server, "m");
-        predict(&server).is_error(404, UNLOADED);
+        server.ask(&predict(1)).is_error(404, UNLOADED);
         server
             .get("/v2/models/m/versions/1")
             .is_error(404, UNLOADED);
         server.get("/v2/models/m/ready").is_error(404, UNLOADED);
     }
     assert_eq!(
-        index(&server, "{}"),
+        server.index("{}"),
         ["m 1 UNAVAILABLE unloaded", "other 1 READY"]
     );
     assert_eq!(server.get("/health").ok()["models"][0]["state"], "unloaded");
@@ -219,7 +191,7 @@ fn an_unloaded_model_is_gone_until_it_is_loaded_again() {
         None
     );
     load(&server, "m");
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
     assert_eq!(server.metric(info), Some(1.0));
 }
 
@@ -240,14 +212,14 @@ fn unloading_finishes_what_is_in_flight() {
     server.gate.wait_for_blocked(1);
     let request = Request::post("/v2/repository/models/m/unload", "");
     let mut unloading = server.send(&request);
-    eventually("it drains", || index(&server, "{}") == ["m 1 UNLOADING"]);
-    predict(&server).is_error(404, UNLOADED);
+    eventually("it drains", || server.index("{}") == ["m 1 UNLOADING"]);
+    server.ask(&predict(1)).is_error(404, UNLOADED);
     let draining = server.metric("onnxd_model_state{model=\"m\",state=\"draining\",version=\"1\"}");
     assert_eq!(draining, Some(1.0));
     server.gate.open();
     assert_eq!(held.answer().ok()["predictions"], json!([4]));
     assert_eq!(unloading.answer().status, 200);
-    assert_eq!(index(&server, "{}"), ["m 1 UNAVAILABLE unloaded"]);
+    assert_eq!(server.index("{}"), ["m 1 UNAVAILABLE unloaded"]);
 }
 
 #[test]
@@ -256,18 +228,18 @@ fn what_drains_can_be_loaded_again_at_once() {
     let mut held = server.send(&Request::post("/predict/m", r#"{"instances": [4]}"#));
     server.gate.wait_for_blocked(1);
     let mut unloading = server.send(&Request::post("/v2/repository/models/m/unload", ""));
-    eventually("it drains", || index(&server, "{}") == ["m 1 UNLOADING"]);
+    eventually("it drains", || server.index("{}") == ["m 1 UNLOADING"]);
     load(&server, "m");
-    assert_eq!(index(&server, "{}"), ["m 1 READY"]);
+    assert_eq!(server.index("{}"), ["m 1 READY"]);
     server.gate.open();
     assert_eq!(held.answer().status, 200);
     assert_eq!(unloading.answer().status, 200);
     assert_eq!(
-        index(&server, "{}"),
+        server.index("{}"),
         ["m 1 READY"],
         "the end of the old one is not that of the new one"
     );
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
 }
 
 /// How many threads of this process wait for the last request to some version of a model.
@@ -298,11 +270,11 @@ fn what_was_replaced_may_end_while_its_unloaded_successor_drains() {
     eventually("both drain", || draining("ebbing") == 2);
     drop(replaced);
     eventually("the first one has ended", || draining("ebbing") == 1);
-    assert_eq!(index(&server, "{}"), ["ebbing 1 UNLOADING"]);
+    assert_eq!(server.index("{}"), ["ebbing 1 UNLOADING"]);
     server.gate.open();
     assert_eq!(held.answer().status, 200);
     assert_eq!(unloading.answer().status, 200);
-    assert_eq!(index(&server, "{}"), ["ebbing 1 UNAVAILABLE unloaded"]);
+    assert_eq!(server.index("{}"), ["ebbing 1 UNAVAILABLE unloaded"]);
     let answer = server.post("/predict/ebbing", r#"{"instances": [1]}"#);
     assert_eq!(answer.status, 404);
 }
@@ -331,17 +303,17 @@ fn an_order_is_carried_out_though_whoever_gave_it_has_left() {
     );
     let leaving = server.send(&Request::post("/v2/repository/models/slow/load", ""));
     server.gate.wait_for_blocked(1);
-    assert_eq!(index(&server, "{}"), ["m 1 READY", "slow 1 LOADING"]);
+    assert_eq!(server.index("{}"), ["m 1 READY", "slow 1 LOADING"]);
     assert_eq!(
         server.get("/health/ready").status,
         200,
         "what serves goes on"
     );
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
     drop(leaving);
     server.gate.open();
     eventually("it is loaded", || {
-        index(&server, "{}") == ["m 1 READY", "slow 1 READY"]
+        server.index("{}") == ["m 1 READY", "slow 1 READY"]
     });
 }
 
@@ -359,7 +331,7 @@ fn an_order_that_takes_too_long_goes_on() {
     order(&server, "load", "slow").is_error(504, message);
     server.gate.open();
     eventually("it is loaded", || {
-        index(&server, "{}") == ["m 1 READY", "slow 1 READY"]
+        server.index("{}") == ["m 1 READY", "slow 1 READY"]
     });
 }
 
@@ -409,7 +381,7 @@ fn without_explicit_mode_nothing_is_loaded_or_unloaded() {
         for verb in ["load", "unload"] {
             order(&server, verb, "m").is_error(403, &format!("{what}; {told}"));
         }
-        assert_eq!(predict(&server).status, 200);
+        assert_eq!(server.ask(&predict(1)).status, 200);
     }
 }
 
@@ -425,7 +397,7 @@ fn reloading_under_load_loses_no_request() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let answer = predict(&server);
+                    let answer = server.ask(&predict(1));
                     assert_eq!(answer.status, 200, "{}", answer.text());
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -440,8 +412,8 @@ fn reloading_under_load_loses_no_request() {
         over.store(true, Ordering::Relaxed);
     });
     assert!(answered.load(Ordering::Relaxed) > 100);
-    assert_eq!(predict(&server).ok()["model_version"], "11");
+    assert_eq!(server.ask(&predict(1)).ok()["model_version"], "11");
     eventually("the old versions are gone", || {
-        index(&server, "{}") == ["m 11 READY"]
+        server.index("{}") == ["m 11 READY"]
     });
 }

@@ -5,15 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::grpc::{Client, numbers};
+use crate::support::samples::{bad, good};
 use crate::support::server::{Setup, TestServer};
-
-fn good() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]] })
-}
-
-fn bad() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "load": "fail" })
-}
 
 const BODY: &str = r#"{"instances": [1]}"#;
 const LABELS: &str = "version_labels = { stable = \"1\", canary = \"2\" }";

@@ -1,13 +1,10 @@
 //! What is in the repository: how models are laid out, and whose error a mistake is.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::in_repository;
+use crate::support::samples::good;
 use crate::support::server::{Setup, TestServer};
-
-fn good() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]] })
-}
 
 const BODY: &str = r#"{"instances": [1]}"#;
 

@@ -2,15 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::samples::{bad, good};
 use crate::support::server::{Setup, TestServer, bundled};
-
-fn good() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]] })
-}
-
-fn bad() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "load": "fail" })
-}
 
 const BODY: &str = r#"{"instances": [1]}"#;
 

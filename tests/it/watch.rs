@@ -11,48 +11,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::samples::{bad, good, predict, renamed};
 use crate::support::server::{Setup, TestServer};
 use crate::support::{eventually, in_repository};
-
-fn good() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "on": { "4": "block" } })
-}
-
-/// The same behaviour, told apart by what it takes.
-fn renamed() -> Value {
-    json!({ "inputs": [["renamed", "INT64", [null]]] })
-}
-
-fn bad() -> Value {
-    json!({ "inputs": [["x", "INT64", [null]]], "load": "fail" })
-}
-
-fn predict(server: &TestServer) -> Answer {
-    server.post("/predict/m", r#"{"instances": [1]}"#)
-}
 
 /// From now on requests that name no version are answered, and in the end by this one.
 #[track_caller]
 fn comes_to_be_served_by(server: &TestServer, version: &str) {
     eventually(&format!("version {version} answers"), || {
-        let answer = predict(server);
+        let answer = server.ask(&predict(1));
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(server.get("/health/ready").status, 200);
         answer.json()["model_version"] == version
     });
-}
-
-/// The index as `name version STATE reason`, a line each.
-fn index(server: &TestServer) -> Vec<String> {
-    let index = server.post("/v2/repository/index", "{}").ok();
-    let entries = index.as_array().expect("a list").iter();
-    let line = |entry: &Value| {
-        let fields =
-            ["name", "version", "state", "reason"].map(|key| entry[key].as_str().expect("text"));
-        fields.join(" ").trim_end().to_owned()
-    };
-    entries.map(line).collect()
 }
 
 #[track_caller]
@@ -62,7 +33,7 @@ fn index_becomes(server: &TestServer, expected: &[&str]) {
     while last != expected {
         assert!(Instant::now() < give_up, "{last:?}, not {expected:?}");
         thread::yield_now();
-        last = index(server);
+        last = server.index("{}");
     }
 }
 
@@ -91,7 +62,7 @@ fn a_new_version_that_fails_leaves_the_old_one_in_place_and_says_why() {
     server.put_model("m/2", &bad());
     let failed = "m 2 UNAVAILABLE the graph has a cycle";
     index_becomes(&server, &["m 1 READY", failed]);
-    assert_eq!(predict(&server).ok()["model_version"], "1");
+    assert_eq!(server.ask(&predict(1)).ok()["model_version"], "1");
     assert_eq!(server.get("/health/ready").status, 200);
     let health = server.get("/health").ok();
     assert_eq!(health["models"][1]["reason"], "the graph has a cycle");
@@ -105,13 +76,13 @@ fn a_new_version_that_fails_leaves_the_old_one_in_place_and_says_why() {
 #[test]
 fn a_changed_file_takes_its_own_place() {
     let server = Setup::empty().model("m/1", good()).start();
-    predict(&server).ok();
+    server.ask(&predict(1)).ok();
     server.put_model("m/1", &renamed());
     eventually("the file is read anew", || input_of(&server) == "renamed");
     server.put_model("m/1", &bad());
     let refused = "m 1 READY what is in the repository now failed to load: the graph has a cycle";
     index_becomes(&server, &[refused]);
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
     server.put_model("m/1", &good());
     eventually("the file is read anew", || input_of(&server) == "x");
     index_becomes(&server, &["m 1 READY"]);
@@ -185,7 +156,7 @@ fn what_nothing_can_take_the_place_of_goes_on() {
     remove(&server, "m/2");
     let gone = "m 2 READY what is in the repository now failed to load: it is not there any more, and nothing else can take its place";
     index_becomes(&server, &["m 1 UNAVAILABLE the graph has a cycle", gone]);
-    assert_eq!(predict(&server).ok()["model_version"], "2");
+    assert_eq!(server.ask(&predict(1)).ok()["model_version"], "2");
     server.put_model("m/1", &good());
     comes_to_be_served_by(&server, "1");
     index_becomes(&server, &["m 1 READY"]);
@@ -207,15 +178,15 @@ fn a_model_that_is_removed_is_gone_once_its_requests_are_answered() {
         server.get("/v2/models/m").status == 404
     });
     let unknown = "unknown model 'm'; the models are 'other'";
-    predict(&server).is_error(404, unknown);
-    assert_eq!(index(&server), ["m 1 UNLOADING", "other 1 READY"]);
+    server.ask(&predict(1)).is_error(404, unknown);
+    assert_eq!(server.index("{}"), ["m 1 UNLOADING", "other 1 READY"]);
     server.gate.open();
     let mut held = held;
     assert_eq!(held.answer().status, 200);
     index_becomes(&server, &["other 1 READY"]);
     assert_eq!(server.get("/health/ready").status, 200);
     server.put_model("m/1", &good());
-    eventually("it is back", || predict(&server).status == 200);
+    eventually("it is back", || server.ask(&predict(1)).status == 200);
 }
 
 #[test]
@@ -248,7 +219,7 @@ fn a_model_that_hangs_holds_up_no_other() {
     server.gate.wait_for_blocked(1);
     server.put_model("m/2", &good());
     comes_to_be_served_by(&server, "2");
-    assert!(index(&server).contains(&"hanging 1 LOADING".to_owned()));
+    assert!(server.index("{}").contains(&"hanging 1 LOADING".to_owned()));
 }
 
 /// A writer that takes its time: at no moment is half a file tried.
@@ -262,13 +233,13 @@ fn a_file_that_is_being_written_is_not_loaded() {
     let folder = server.repository().join("m/2");
     fs::create_dir(&folder).expect("the repository is writable");
     let mut file = fs::File::create(folder.join("model.onnx")).expect("the folder is writable");
-    let mut last = index(&server);
+    let mut last = server.index("{}");
     for piece in text.as_bytes().chunks(6) {
         file.write_all(piece).expect("there is space");
         // As long as it takes to ask, which is far less than the time to settle.
         let until = Instant::now() + Duration::from_millis(60);
         while Instant::now() < until {
-            last = index(&server);
+            last = server.index("{}");
             assert_eq!(last, ["m 1 READY"]);
         }
     }
@@ -312,7 +283,7 @@ fn a_file_that_is_being_written_at_the_start_is_waited_for() {
             server.get("/health/ready").text().contains(reason)
         });
         is_over.store(true, Ordering::Relaxed);
-        eventually("it is served", || predict(&server).status == 200);
+        eventually("it is served", || server.ask(&predict(1)).status == 200);
         assert_eq!(server.get("/health/ready").status, 200);
         let failures = server.metric("onnxd_model_load_failures_total{model=\"m\",version=\"1\"}");
         assert_eq!(failures, None, "half a file was never tried");
@@ -337,11 +308,12 @@ fn settings_beside_a_model_are_followed() {
     server.put("m/model.toml", "version = 3");
     let problem = "m  UNAVAILABLE model.toml: unknown field `version`";
     eventually("the mistake is told", || {
-        index(&server)
+        server
+            .index("{}")
             .first()
             .is_some_and(|first| first.starts_with(problem))
     });
-    assert_eq!(predict(&server).ok()["model_version"], "2");
+    assert_eq!(server.ask(&predict(1)).ok()["model_version"], "2");
     assert_eq!(server.get("/health/ready").status, 200);
     let message = "model 'm' has no version '1'; the versions served are '2'";
     server
@@ -359,11 +331,11 @@ fn class_names_are_followed() {
         .file("m/names.txt", "zero\none")
         .file("m/model.toml", named("names.txt"))
         .start();
-    let name = || predict(&server).ok()["predictions"].to_string();
+    let name = || server.ask(&predict(1)).ok()["predictions"].to_string();
     let before = name();
     server.put("m/names.txt", "null\neins\n");
     eventually("the names are others", || {
-        let answer = predict(&server);
+        let answer = server.ask(&predict(1));
         assert_eq!(answer.status, 200);
         answer.text().contains("eins")
     });
@@ -405,21 +377,21 @@ fn a_repository_that_cannot_be_read_changes_nothing_and_recovers() {
     fs::rename(&here, &away).expect("a folder can be renamed");
     let readable = || server.metric("onnxd_repository_readable");
     eventually("it is missed", || readable() == Some(0.0));
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
     assert_eq!(server.get("/health/ready").status, 200);
     // An empty folder in its place is a mount that has gone, and no wish to serve nothing.
     fs::create_dir(&here).expect("the name is free");
     fs::create_dir(away.join("unseen")).expect("it is writable");
     let until = Instant::now() + Duration::from_millis(200);
     while Instant::now() < until {
-        assert_eq!(predict(&server).status, 200);
+        assert_eq!(server.ask(&predict(1)).status, 200);
         assert_eq!(readable(), Some(0.0));
     }
     fs::remove_dir(&here).expect("it is empty");
     fs::rename(&away, &here).expect("a folder can be renamed");
     eventually("it is back", || readable() == Some(1.0));
     looked("after");
-    assert_eq!(predict(&server).status, 200);
+    assert_eq!(server.ask(&predict(1)).status, 200);
 }
 
 /// As Kubernetes mounts a ConfigMap: names lead through `..data` to a folder that is swapped whole.
@@ -436,14 +408,14 @@ fn the_swap_of_a_mounted_volume_is_noticed() {
     write(setup.folder(), "2026_01", &good());
     symlink("..data/m.onnx", setup.folder().join("m.onnx")).expect("the name is free");
     let server = setup.start();
-    assert_eq!(index(&server), ["m 1 READY"]);
+    assert_eq!(server.index("{}"), ["m 1 READY"]);
     write(server.repository(), "2026_02", &renamed());
     remove(&server, "..2026_01");
     eventually("the new file is served", || {
         assert_eq!(server.get("/health/ready").status, 200);
         input_of(&server) == "renamed"
     });
-    assert_eq!(index(&server), ["m 1 READY"]);
+    assert_eq!(server.index("{}"), ["m 1 READY"]);
 }
 
 #[test]
@@ -483,7 +455,8 @@ fn real_models_are_followed() {
     fs::write(folder.join("model.onnx"), &iris("2")[..500]).expect("there is space");
     eventually("half a model has failed", || {
         assert_eq!(ask().ok()["model_version"], "1");
-        index(&server)
+        server
+            .index("{}")
             .iter()
             .any(|line| line.starts_with("m 2 UNAVAILABLE"))
     });
@@ -505,7 +478,7 @@ fn changes_under_load_lose_no_request_and_no_readiness() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let answer = predict(&server);
+                    let answer = server.ask(&predict(1));
                     assert_eq!(answer.status, 200, "{}", answer.text());
                     answered.fetch_add(1, Ordering::Relaxed);
                 }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use onnxd::tensor::dtype::DataType;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::Request;
 use super::server::{Setup, TestServer};
@@ -42,6 +42,21 @@ pub fn moody() -> Setup {
         "inputs": [["x", "INT64", [null]]],
         "on": { "1": "block", "2": "panic", "3": "fail" },
     }))
+}
+
+/// A model that takes whole numbers and blocks on 4.
+pub fn good() -> Value {
+    json!({ "inputs": [["x", "INT64", [null]]], "on": { "4": "block" } })
+}
+
+/// The same, told apart by what it takes.
+pub fn renamed() -> Value {
+    json!({ "inputs": [["renamed", "INT64", [null]]] })
+}
+
+/// One that cannot be loaded.
+pub fn bad() -> Value {
+    json!({ "inputs": [["x", "INT64", [null]]], "load": "fail" })
 }
 
 /// One row for the model `m`.

@@ -282,6 +282,19 @@ impl TestServer {
         folder.path()
     }
 
+    /// The repository's index as `name version STATE reason`, a line each.
+    #[track_caller]
+    pub fn index(&self, body: &str) -> Vec<String> {
+        let index = self.post("/v2/repository/index", body).ok();
+        let entries = index.as_array().expect("a list").iter();
+        let line = |entry: &Value| {
+            let fields = ["name", "version", "state", "reason"]
+                .map(|key| entry[key].as_str().expect("text"));
+            fields.join(" ").trim_end().to_owned()
+        };
+        entries.map(line).collect()
+    }
+
     /// The value of one series, written as the metrics page has it.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let page = self.get("/metrics");
