@@ -1,30 +1,25 @@
 //! The server under test, in this process, and what must hold of it at the end.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onnxd::config::Config;
-use onnxd::config::load::Sources;
 use onnxd::engine::{Engine, Engines};
-use onnxd::error::Result;
-use onnxd::server::Server;
 use onnxd::serving::choosing::Intervals;
 use onnxd::shutdown::Stop;
 use onnxd::telemetry::metrics::Metrics;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 
 use super::books::{Books, Seen};
 use super::disk::{self, STEADY};
 use super::engine::Affine;
 use super::random::Random;
 use super::store::Store;
-use super::support::client::{Answer, Connection, Request};
-use super::support::{PATIENCE, eventually};
+use super::support::client::Request;
+use super::support::eventually;
+use super::support::running::{Parts, Running};
 
 /// Rows that may wait for a model: few, so that bursts are refused.
 pub const QUEUE_ROWS: usize = 48;
@@ -32,16 +27,21 @@ pub const QUEUE_ROWS: usize = 48;
 pub const BODY_BYTES: usize = 64 << 10;
 
 pub struct ChaosServer {
-    pub address: SocketAddr,
+    running: Running,
     /// Whether changes are noticed, or have to be told.
     pub is_watching: bool,
     /// Where the models are, if the server does not read the folder itself.
     pub store: Option<Store>,
     folder: TempDir,
     _cache: TempDir,
-    stop: oneshot::Sender<Stop>,
-    ended: Mutex<mpsc::Receiver<Result<()>>>,
-    runtime: Runtime,
+}
+
+impl Deref for ChaosServer {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
 }
 
 /// Where the server has its models from.
@@ -86,11 +86,6 @@ impl ChaosServer {
                 cache.path().to_string_lossy().into_owned(),
             ),
         ];
-        let config = Config::load(&Sources {
-            flags: settings.to_vec(),
-            ..Sources::default()
-        });
-        let config = config.expect("the test's settings are valid");
         let engine = |name, is_liar, random| {
             Arc::new(Affine {
                 name,
@@ -102,36 +97,21 @@ impl ChaosServer {
             engine("tract", false, random.split()),
             engine("rten", true, random.split()),
         ]);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let server = runtime
-            .block_on(Server::build_with(config, engines, Metrics::new()))
-            .expect("loopback has a free port")
-            .with_intervals(Intervals {
+        let running = Running::start(Parts {
+            settings: settings.into(),
+            engines,
+            metrics: Metrics::new(),
+            intervals: Intervals {
                 pause: Duration::from_millis(20),
                 measured_again: Duration::from_millis(200),
-            });
-        let address = server.address();
-        let (stop, stopped) = oneshot::channel();
-        let (done, ended) = mpsc::channel();
-        runtime.spawn(async move {
-            let result = server
-                .run_until(async { stopped.await.unwrap_or(Stop::Interrupt) })
-                .await;
-            let _ = done.send(result);
+            },
         });
         let server = ChaosServer {
-            address,
+            running,
             is_watching: mode == "watch",
             store,
             folder,
             _cache: cache,
-            stop,
-            ended: Mutex::new(ended),
-            runtime,
         };
         eventually("the server is ready", || {
             server.ask(&Request::get("/health/ready")).status == 200
@@ -141,13 +121,6 @@ impl ChaosServer {
 
     pub fn repository(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Asks on a connection of its own.
-    pub fn ask(&self, request: &Request) -> Answer {
-        let mut connection = Connection::open(self.address).expect("the server accepts");
-        connection.send(request);
-        connection.answer()
     }
 
     /// The values of all series of this metric, by their labels.
@@ -181,16 +154,8 @@ impl ChaosServer {
             answer.status, 200,
             "the queue has all its places: {answer:?}"
         );
-        self.stop.send(Stop::Terminate).expect("the server runs");
-        let ended = self
-            .ended
-            .into_inner()
-            .expect("nobody panics while holding it");
-        let result = ended.recv_timeout(PATIENCE);
-        result
-            .expect("the server ends in time")
-            .expect("it ends well");
-        self.runtime.shutdown_timeout(PATIENCE);
+        self.stop(Stop::Terminate);
+        self.wait_until_ended();
     }
 
     /// Else nothing was seen of what happens to those who share one.

@@ -9,24 +9,18 @@ pub mod onnx;
 pub mod planted;
 pub mod process;
 pub mod protobuf;
+pub mod running;
 pub mod samples;
 pub mod server;
+mod waiting;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+pub use waiting::eventually;
 
 /// Nothing here takes so long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Waits until `condition` holds; fails loudly instead of waiting for ever.
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < give_up, "it never came true: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {

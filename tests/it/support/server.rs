@@ -1,29 +1,23 @@
-//! A server in this process, with a runtime of its own, so that a test blocks without holding it up.
+//! A server in this process over models that a test makes up, or over the bundled ones.
 
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use onnxd::config::Config;
-use onnxd::config::load::Sources;
 use onnxd::engine::Engine;
 use onnxd::engine::Engines;
 use onnxd::engine::tract::TractEngine;
-use onnxd::error::Result;
-use onnxd::server::Server;
 use onnxd::serving::choosing::Intervals;
-use onnxd::shutdown::Stop;
 use onnxd::telemetry::metrics::Metrics;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 
 use super::client::{Answer, Connection, Request};
 use super::engine::{Gate, ScriptEngine};
 use super::planted::{Habit, Planted};
-use super::{PATIENCE, eventually, in_repository};
+use super::running::{Parts, Running};
+use super::{eventually, in_repository};
 
 /// A server that is to be started.
 pub struct Setup {
@@ -166,43 +160,19 @@ impl Setup {
                 }) as Arc<dyn Engine>
             })),
         };
-        let config = Config::load(&Sources {
-            flags: settings,
-            ..Sources::default()
-        });
-        let config = config.expect("the test's settings are valid");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let server = runtime
-            .block_on(Server::build_with(config, engines, metrics))
-            .expect("loopback has a free port")
-            .with_intervals(Intervals {
-                pause: Duration::from_millis(10),
-                measured_again: Duration::ZERO,
-            });
-        let (address, admin) = (server.address(), server.admin_address());
-        let grpc_address = server.grpc_address();
-        let (stop, stopped) = oneshot::channel();
-        let (done, ended) = mpsc::channel();
-        runtime.spawn(async move {
-            // A test that ends without stopping its server drops the sender.
-            let result = server
-                .run_until(async { stopped.await.unwrap_or(Stop::Interrupt) })
-                .await;
-            let _ = done.send(result);
-        });
+        let intervals = Intervals {
+            pause: Duration::from_millis(10),
+            measured_again: Duration::ZERO,
+        };
         TestServer {
-            address,
-            grpc_address,
-            admin,
+            running: Running::start(Parts {
+                settings,
+                engines,
+                metrics,
+                intervals,
+            }),
             gate,
             folder: Some(folder),
-            stop: Mutex::new(Some(stop)),
-            ended: Mutex::new(ended),
-            runtime: Some(runtime),
         }
     }
 }
@@ -214,17 +184,19 @@ fn put(folder: &Path, path: &str, contents: &[u8]) {
     std::fs::write(path, contents).expect("a temporary file");
 }
 
-/// A server that runs until it is dropped.
+/// A server on the engine of scripts, or on a real one.
 pub struct TestServer {
-    pub address: SocketAddr,
-    pub grpc_address: Option<SocketAddr>,
-    /// Where it is controlled, if not there.
-    pub admin: Option<SocketAddr>,
+    running: Running,
     pub gate: Arc<Gate>,
     folder: Option<TempDir>,
-    stop: Mutex<Option<oneshot::Sender<Stop>>>,
-    ended: Mutex<mpsc::Receiver<Result<()>>>,
-    runtime: Option<Runtime>,
+}
+
+impl Deref for TestServer {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
 }
 
 /// The bundled models, for the tests that only ask.
@@ -234,19 +206,6 @@ pub fn bundled() -> &'static TestServer {
 }
 
 impl TestServer {
-    /// Sends a request on a connection of its own, and does not wait.
-    #[track_caller]
-    pub fn send(&self, request: &Request) -> Connection {
-        let mut connection = Connection::open(self.address).expect("the server accepts");
-        connection.send(request);
-        connection
-    }
-
-    #[track_caller]
-    pub fn ask(&self, request: &Request) -> Answer {
-        self.send(request).answer()
-    }
-
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.ask(&Request::get(path))
@@ -301,31 +260,11 @@ impl TestServer {
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
         page.text().lines().find_map(value)
     }
-
-    /// Asks the server to stop, and does not wait.
-    pub fn stop(&self, why: Stop) {
-        let stop = self.stop.lock().expect("no test panics here").take();
-        // The server may have ended by itself; then the test will see so.
-        let _ = stop.expect("a server is stopped once").send(why);
-    }
-
-    /// Waits until the server has ended.
-    #[track_caller]
-    pub fn wait_until_ended(&self) {
-        let ended = self.ended.lock().expect("no test panics here");
-        let result = ended
-            .recv_timeout(PATIENCE)
-            .expect("the server ends in time");
-        result.expect("the server ends well");
-    }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        // Else what it holds up would hold the server up.
         self.gate.open();
-        drop(self.stop.lock().map(|mut stop| stop.take()));
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
