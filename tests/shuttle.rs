@@ -36,12 +36,8 @@ struct Job {
 impl Queued for Job {
     type Class = ();
 
-    fn rows(&self) -> usize {
-        1
-    }
-
-    fn bytes(&self) -> usize {
-        1
+    fn size(&self) -> Size {
+        Size { rows: 1, bytes: 1 }
     }
 
     fn class(&self) -> Option<&()> {

@@ -12,6 +12,8 @@ mod forming;
 mod tests;
 
 use std::collections::VecDeque;
+use std::iter::Sum;
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 /// Of so many batches one begins with a lower level, where one waits.
@@ -22,10 +24,8 @@ pub trait Queued {
     /// What jobs that may share a batch have in common.
     type Class: PartialEq;
 
-    /// The rows that the job takes up, at least one.
-    fn rows(&self) -> usize;
-    /// What its inputs hold.
-    fn bytes(&self) -> usize;
+    /// The rows that the job takes up, at least one, and the bytes of its inputs.
+    fn size(&self) -> Size;
     /// Its class; nothing for a job that shares its run with nobody.
     fn class(&self) -> Option<&Self::Class>;
     /// Which level of priority it has; 0 is the first.
@@ -48,11 +48,28 @@ pub struct Rules {
     pub preferred: Vec<usize>,
 }
 
-/// How much may wait.
+/// How much may wait, asks to be run, or ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     pub rows: usize,
     pub bytes: usize,
+}
+
+impl Add for Size {
+    type Output = Size;
+
+    fn add(self, more: Size) -> Size {
+        Size {
+            rows: self.rows + more.rows,
+            bytes: self.bytes + more.bytes,
+        }
+    }
+}
+
+impl Sum for Size {
+    fn sum<I: Iterator<Item = Size>>(sizes: I) -> Size {
+        sizes.fold(Size::default(), Add::add)
+    }
 }
 
 /// What goes for one level of priority.
@@ -138,11 +155,7 @@ impl<J: Queued> Batcher<J> {
 
     /// Queues jobs of one level, all or none.
     pub fn push_all(&mut self, jobs: Vec<J>, now: Instant) -> Result<Vec<Ticket>, Refused> {
-        let size = |jobs: &[J]| Size {
-            rows: jobs.iter().map(Queued::rows).sum(),
-            bytes: jobs.iter().map(Queued::bytes).sum(),
-        };
-        let more = size(&jobs);
+        let more: Size = jobs.iter().map(Queued::size).sum();
         let level = jobs.first().map_or(0, |job| self.level_of(job));
         if !fits(more, self.rules.most) || more.rows > self.most_rows(level) {
             return Err(Refused::TooLarge);
@@ -155,8 +168,7 @@ impl<J: Queued> Batcher<J> {
         }
         let mut tickets = Vec::with_capacity(jobs.len());
         for job in jobs {
-            self.waiting.rows += job.rows();
-            self.waiting.bytes += job.bytes();
+            self.waiting = self.waiting + job.size();
             self.last.0 += 1;
             tickets.push(self.last);
             self.levels[level].push_back(Waiting {
@@ -202,7 +214,7 @@ impl<J: Queued> Batcher<J> {
             return vec![head];
         };
         let most = most_rows(class).max(1);
-        let waiting = head.rows() + self.rows_of(class, most.saturating_mul(idle.max(1)), now);
+        let waiting = head.size().rows + self.rows_of(class, most.saturating_mul(idle.max(1)), now);
         let share = waiting.div_ceil(idle.max(1)).min(most);
         let rows = self.preferred(share, waiting.min(most));
         let mut batch = vec![head];
@@ -246,22 +258,20 @@ impl<J: Queued> Batcher<J> {
     }
 
     fn has_place(&self, more: Size, level: usize) -> bool {
-        let all = Size {
-            rows: self.waiting.rows + more.rows,
-            bytes: self.waiting.bytes + more.bytes,
-        };
+        let all = self.waiting + more;
         let most = self.most_rows(level);
         let own = || -> usize {
             let jobs = self.levels[level].iter();
-            jobs.map(|waiting| waiting.job.rows()).sum()
+            jobs.map(|waiting| waiting.job.size().rows).sum()
         };
         fits(all, self.rules.most) && (most == usize::MAX || own() + more.rows <= most)
     }
 
     fn remove(&mut self, level: usize, at: usize) -> Option<J> {
         let Waiting { job, .. } = self.levels[level].remove(at)?;
-        self.waiting.rows -= job.rows();
-        self.waiting.bytes -= job.bytes();
+        let Size { rows, bytes } = job.size();
+        self.waiting.rows -= rows;
+        self.waiting.bytes -= bytes;
         Some(job)
     }
 

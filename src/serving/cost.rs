@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use self::curve::{Curve, Knee, Reason};
 use self::pace::{Pace, SHORT_RUN};
+use crate::serving::batcher::Size;
 use crate::tensor::batch::ShapeClass;
 
 /// So many shape classes have a curve of their own.
@@ -26,13 +27,6 @@ const TURNS_OF_DOUBT: [u32; 2] = [1, 10];
 const MOST_BATCH_BYTES: usize = 64 << 20;
 /// Of so many short runs one is looked at closely, since they come by the hundred thousand.
 const SHORT_RUNS: u64 = 16;
-
-/// How much a request asks for, or how much ran.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    pub rows: usize,
-    pub bytes: usize,
-}
 
 /// What bounds batches, whatever they cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use self::admission::{Gate, expired, gone, lost, overdue};
-use self::job::{Backlog, Job, Reply};
+use self::job::{Backlog, Job, Reply, size};
 use self::pieces::Cut;
-use self::runner::{Apart, Runner, size};
+use self::runner::{Apart, Runner};
 use super::batcher::{Dropped, Size};
 use super::budget::ComputeBudget;
 use super::cost::Costs;
@@ -251,7 +251,7 @@ impl Shared {
             return Here::Never;
         }
         match self.budget.try_acquire_async() {
-            Some(_permit) => Here::Done(runner.run(inputs)),
+            Some(_permit) => Here::Done(runner.run_prepared(inputs)),
             None => Here::Busy,
         }
     }

@@ -77,7 +77,7 @@ impl<J: Queued> Batcher<J> {
                 break;
             }
             if waiting.job.class() == Some(class) && is_useful(&waiting.job, now) {
-                rows += waiting.job.rows();
+                rows += waiting.job.size().rows;
             }
         }
         rows
@@ -85,7 +85,7 @@ impl<J: Queued> Batcher<J> {
 
     /// Adds jobs of the first one's class in order, while they fit: of its own level, then of the others.
     pub(super) fn fill(&mut self, batch: &mut Vec<J>, most: usize, own: usize, now: Instant) {
-        let mut rows = batch.iter().map(Queued::rows).sum::<usize>();
+        let mut rows = batch.iter().map(|job| job.size().rows).sum::<usize>();
         for level in std::iter::once(own).chain(0..self.levels.len()) {
             let mut at = 0;
             while rows < most && at < self.levels[level].len() {
@@ -98,11 +98,11 @@ impl<J: Queued> Batcher<J> {
                     self.drop_at(level, at, now);
                     continue;
                 }
-                if rows + job.rows() > most {
+                if rows + job.size().rows > most {
                     // What comes after it must not overtake it.
                     break;
                 }
-                rows += job.rows();
+                rows += job.size().rows;
                 batch.extend(self.remove(level, at));
             }
         }

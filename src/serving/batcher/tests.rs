@@ -27,12 +27,8 @@ struct Job {
 impl Queued for Job {
     type Class = u8;
 
-    fn rows(&self) -> usize {
-        self.size.rows
-    }
-
-    fn bytes(&self) -> usize {
-        self.size.bytes
+    fn size(&self) -> Size {
+        self.size
     }
 
     fn class(&self) -> Option<&u8> {
@@ -107,11 +103,7 @@ impl Expected {
     }
 
     fn size(&self) -> Size {
-        let sizes = self.waiting.iter().map(|(job, _)| job.size);
-        sizes.fold(Size::default(), |all, size| Size {
-            rows: all.rows + size.rows,
-            bytes: all.bytes + size.bytes,
-        })
+        self.waiting.iter().map(|(job, _)| job.size).sum()
     }
 
     fn take(&mut self, batch: &[Job], idle: usize, now: Instant) {
@@ -121,7 +113,7 @@ impl Expected {
             "an idle worker takes at once what is there"
         );
         let Some(head) = batch.first() else { return };
-        let rows: usize = batch.iter().map(Queued::rows).sum();
+        let rows: usize = batch.iter().map(|job| job.size.rows).sum();
         match head.class {
             None => assert_eq!(batch.len(), 1, "it shares its run with nobody"),
             Some(class) => {
@@ -131,8 +123,8 @@ impl Expected {
                     .waiting
                     .iter()
                     .filter(|(job, _)| job.class == head.class);
-                let waiting: usize = mates.map(|(job, _)| job.rows()).sum();
-                let share = waiting.div_ceil(idle).max(head.rows());
+                let waiting: usize = mates.map(|(job, _)| job.size.rows).sum();
+                let share = waiting.div_ceil(idle).max(head.size.rows);
                 assert!(rows <= share, "others are idle too: {batch:?} of {waiting}");
             }
         }
@@ -188,7 +180,7 @@ proptest! {
                             let (there, more) = (expected.size(), Expected { waiting: jobs.into_iter().map(|job| (job, Ticket(0))).collect(), ..Expected::default() }.size());
                             let never = !fits(more, MOST);
                             prop_assert_eq!(refused == Refused::TooLarge, never);
-                            let both = Size { rows: there.rows + more.rows, bytes: there.bytes + more.bytes };
+                            let both = there + more;
                             prop_assert!(never || !fits(both, MOST), "jobs that fit were refused");
                         }
                     }
@@ -250,11 +242,7 @@ fn useful(expected: &Expected, now: Instant) -> Size {
         .waiting
         .iter()
         .filter(|(job, _)| is_useful(job, now));
-    let rows = useful.clone().map(|(job, _)| job.rows()).sum();
-    Size {
-        rows,
-        bytes: useful.map(|(job, _)| job.bytes()).sum(),
-    }
+    useful.map(|(job, _)| job.size).sum()
 }
 
 fn push(batcher: &mut Batcher<Job>, now: Instant, level: usize, class: u8) {

@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::job::{Job, Reply};
-use super::runner::size;
+use super::job::{Job, Reply, size};
 use super::{Request, Shape, Shared, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::scheduling::TimeoutAction;
-use crate::serving::batcher::{Queued as _, Refused, Ticket};
-use crate::serving::cost::Size;
+use crate::serving::batcher::{Queued as _, Refused, Size, Ticket};
 use crate::serving::knobs::Knobs;
 use crate::serving::queue::NotQueued;
 use crate::telemetry::logging::milliseconds;
@@ -89,8 +87,7 @@ impl Shared {
 
     /// Queues jobs of one request, all or none.
     pub(super) fn push(&self, jobs: Vec<Job>, gate: &Gate) -> Result<Queued<'_>> {
-        let rows = jobs.iter().map(|job| job.rows()).sum::<usize>();
-        let bytes = jobs.iter().map(|job| job.bytes()).sum::<usize>();
+        let Size { rows, bytes } = jobs.iter().map(|job| job.size()).sum();
         let own: Duration = jobs.iter().map(|job| job.load.work()).sum();
         let ahead = self.backlog.before(gate.level).saturating_sub(own);
         if let Some(target) = self.knobs.latency_target

@@ -9,7 +9,7 @@ use tracing::Span;
 
 use super::Completed;
 use crate::error::Result;
-use crate::serving::batcher::Queued;
+use crate::serving::batcher::{Queued, Size};
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::signature::CheckedInputs;
 
@@ -31,12 +31,8 @@ pub struct Job {
 impl Queued for Job {
     type Class = ShapeClass;
 
-    fn rows(&self) -> usize {
-        self.inputs.places()
-    }
-
-    fn bytes(&self) -> usize {
-        self.inputs.bytes()
+    fn size(&self) -> Size {
+        size(&self.inputs)
     }
 
     fn class(&self) -> Option<&ShapeClass> {
@@ -56,6 +52,14 @@ impl Queued for Job {
             Reply::Whole(answer) => answer.is_closed(),
             Reply::Piece(_, answers) => answers.is_closed(),
         }
+    }
+}
+
+/// How much a request asks for.
+pub fn size(inputs: &CheckedInputs) -> Size {
+    Size {
+        rows: inputs.places(),
+        bytes: inputs.bytes(),
     }
 }
 

@@ -10,7 +10,8 @@ use super::admission::{Gate, expired, lost, overdue};
 use super::job::Reply;
 use super::{Completed, Request, Shape, Shared, Timing};
 use crate::error::Result;
-use crate::serving::cost::{Costs, Size};
+use crate::serving::batcher::Size;
+use crate::serving::cost::Costs;
 use crate::telemetry::metrics::DropReason;
 use crate::tensor::batch::{self, ShapeClass};
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::job::{Job, Reply};
+use super::job::{Job, Reply, size};
 use super::{Completed, Split, Timing};
 use crate::engine::{Model, Session};
 use crate::error::{Result, guarded};
 use crate::serving::batcher::{Queued, is_useful};
-use crate::serving::cost::{Costs, Size};
+use crate::serving::cost::Costs;
 use crate::serving::statistics::Statistics;
 use crate::telemetry::metrics::{DropReason, ModelMetrics};
 use crate::tensor::batch::{self, ShapeClass};
@@ -22,6 +22,13 @@ use crate::tensor::value::Tensor;
 
 /// So many classes are known that must not be joined; were there more, nothing would be joined any more.
 const MOST_KEPT_APART: usize = 64;
+
+/// Whether the model is prepared for a run's inputs, or the run has to begin with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preparation {
+    Done,
+    Due,
+}
 
 /// What came of a run of the engine.
 struct Run {
@@ -97,17 +104,17 @@ impl Runner {
         (class, joins)
     }
 
-    /// Runs one request where it is. Whoever calls holds a permit.
-    pub fn run(&self, inputs: &CheckedInputs) -> Result<Completed> {
-        self.run_one(inputs, Duration::ZERO, |queue, compute| {
-            self.metrics.passed(queue, compute)
-        })
+    /// Runs one request where it is, whose inputs the model is prepared for. Whoever calls holds a permit.
+    pub fn run_prepared(&self, inputs: &CheckedInputs) -> Result<Completed> {
+        let passed = |queue, compute| self.metrics.passed(queue, compute);
+        self.run_one(inputs, Preparation::Done, Duration::ZERO, passed)
     }
 
     /// Runs one request, or a piece of one, which is told how long it took, whatever came of it.
     fn run_one(
         &self,
         inputs: &CheckedInputs,
+        preparation: Preparation,
         queue: Duration,
         passed: impl FnOnce(Duration, Duration),
     ) -> Result<Completed> {
@@ -115,7 +122,7 @@ impl Runner {
             result,
             compute,
             is_telling,
-        } = self.execute(inputs);
+        } = self.execute(inputs, preparation);
         self.metrics.ran(inputs.rows());
         passed(queue, compute);
         let outputs = result?;
@@ -142,9 +149,9 @@ impl Runner {
         self.run_since(batch, started);
     }
 
-    fn run_since(&self, batch: Vec<Job>, started: Instant) {
+    fn run_since(&self, mut batch: Vec<Job>, started: Instant) {
         // Runs before this one took their time.
-        let batch = self.useful(batch);
+        batch.retain(|job| self.is_wanted(job));
         let is_apart = |job: &Job| self.apart.has(&job.class);
         if batch.len() < 2 || batch.first().is_some_and(is_apart) {
             return self.run_apart(batch, started);
@@ -159,33 +166,29 @@ impl Runner {
         }
     }
 
-    /// Those that somebody still waits for.
-    fn useful(&self, mut batch: Vec<Job>) -> Vec<Job> {
+    /// Whether somebody still waits for its answer; else it is counted as dropped.
+    fn is_wanted(&self, job: &Job) -> bool {
         let now = Instant::now();
-        batch.retain(|job| {
-            let is_useful = is_useful(job, now);
-            if !is_useful {
-                self.metrics.dropped(
-                    match job.deadline <= now {
-                        true => DropReason::Expired,
-                        false => DropReason::Abandoned,
-                    },
-                    1,
-                );
-            }
-            is_useful
-        });
-        batch
+        let is_wanted = is_useful(job, now);
+        if !is_wanted {
+            let reason = match job.deadline <= now {
+                true => DropReason::Expired,
+                false => DropReason::Abandoned,
+            };
+            self.metrics.dropped(reason, 1);
+        }
+        is_wanted
     }
 
     fn run_apart(&self, batch: Vec<Job>, started: Instant) {
         for job in batch {
-            let Some(job) = self.useful(vec![job]).pop() else {
+            if !self.is_wanted(&job) {
                 continue;
-            };
+            }
             let _in_span = job.span.enter();
             let queue = started - job.queued_at;
-            let result = self.run_one(&job.inputs, queue, |queue, compute| {
+            let preparation = self.preparation(&job.inputs);
+            let result = self.run_one(&job.inputs, preparation, queue, |queue, compute| {
                 self.passed(&job, queue, compute);
             });
             drop(_in_span);
@@ -199,8 +202,9 @@ impl Runner {
         let Ok(inputs) = CheckedInputs::concat(&inputs) else {
             return Joined::Apart(batch);
         };
-        let counts: Vec<_> = batch.iter().map(Queued::rows).collect();
-        if !inputs.rows().is_power_of_two() && !self.model.is_prepared(&inputs) {
+        let counts: Vec<_> = batch.iter().map(|job| job.size().rows).collect();
+        let preparation = self.preparation(&inputs);
+        if !inputs.rows().is_power_of_two() && preparation == Preparation::Due {
             // Preparing every number of rows would cost more than a run or two more: powers of two are enough.
             return match power_of_two(&counts) {
                 Some(at) => {
@@ -214,7 +218,7 @@ impl Runner {
             result,
             compute,
             is_telling,
-        } = self.execute(&inputs);
+        } = self.execute(&inputs, preparation);
         let outputs = match result {
             Ok(outputs) => outputs,
             Err(error) => {
@@ -268,9 +272,15 @@ impl Runner {
         }
     }
 
+    fn preparation(&self, inputs: &CheckedInputs) -> Preparation {
+        match self.model.is_prepared(inputs) {
+            true => Preparation::Done,
+            false => Preparation::Due,
+        }
+    }
+
     /// Runs the engine.
-    fn execute(&self, inputs: &CheckedInputs) -> Run {
-        let is_prepared = self.model.is_prepared(inputs);
+    fn execute(&self, inputs: &CheckedInputs, preparation: Preparation) -> Run {
         let started = Instant::now();
         let result = self.run_guarded(inputs);
         let compute = started.elapsed();
@@ -278,7 +288,7 @@ impl Runner {
             self.statistics.ran(inputs.rows(), compute);
         }
         Run {
-            is_telling: is_prepared && result.is_ok(),
+            is_telling: preparation == Preparation::Done && result.is_ok(),
             result,
             compute,
         }
@@ -318,14 +328,6 @@ fn power_of_two(counts: &[usize]) -> Option<usize> {
         rows >= power
     })?;
     (rows == power && until + 1 < counts.len()).then_some(until + 1)
-}
-
-/// How much a request asks for.
-pub fn size(inputs: &CheckedInputs) -> Size {
-    Size {
-        rows: inputs.places(),
-        bytes: inputs.bytes(),
-    }
 }
 
 /// The outputs of each request of a joined run; nothing if an output's rows are not those of the inputs.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{Effort, Way, measure};
 use crate::config::Aim;
+use crate::serving::batcher::Size;
 use crate::serving::budget::ComputeBudget;
-use crate::serving::cost::{Bounds, Costs, Size};
+use crate::serving::cost::{Bounds, Costs};
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::signature::CheckedInputs;
 
