@@ -127,6 +127,7 @@ fn round(
     check();
     Disk::new(&server, &books, random.split()).settle();
     check();
+    server.check_the_mirror();
     server.check_the_end(&books);
     books.check_that_the_sound_are_spared();
     books.check_that_all_was_seen(duration);

@@ -1,7 +1,8 @@
 //! What happens to the repository: versions come, change and go, some of them bad.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -149,6 +150,26 @@ fn put(repository: &Path, books: &Books, (name, version): (&str, u64), kind: Kin
     fs::rename(&unfinished, &place).expect("nothing is in its place");
     let _ = fs::remove_dir_all(&gone);
     generation
+}
+
+/// All files below a folder, but for those that are being put together.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), PathBuf::from(entry.file_name()));
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        match path.is_dir() {
+            true => files.extend(
+                self::files(&path)
+                    .into_iter()
+                    .map(|(below, bytes)| (name.join(below), bytes)),
+            ),
+            false => files.extend(fs::read(&path).ok().map(|bytes| (name, bytes))),
+        }
+    }
+    files
 }
 
 /// Whoever changes the repository.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct ChaosServer {
     /// Where the models are, if the server does not read the folder itself.
     pub store: Option<Store>,
     folder: TempDir,
-    _cache: TempDir,
+    cache: TempDir,
 }
 
 impl Deref for ChaosServer {
@@ -111,7 +111,7 @@ impl ChaosServer {
             is_watching: mode == "watch",
             store,
             folder,
-            _cache: cache,
+            cache,
         };
         eventually("the server is ready", || {
             server.ask(&Request::get("/health/ready")).status == 200
@@ -134,6 +134,22 @@ impl ChaosServer {
             is_whole_name.then(|| (labels.to_owned(), value))
         };
         page.text().lines().filter_map(series).collect()
+    }
+
+    /// What is served from a store comes from files that are those of the store, to the last byte.
+    pub fn check_the_mirror(&self) {
+        let mirrored = || -> BTreeMap<PathBuf, Vec<u8>> {
+            let caches = disk::files(self.cache.path()).into_iter();
+            let models = caches.filter_map(|(path, bytes)| {
+                let mut parts = path.iter().skip(1);
+                let is_served = parts.next()? == "models";
+                is_served.then(|| (parts.collect(), bytes))
+            });
+            models.collect()
+        };
+        eventually("the mirror is as the store", || {
+            self.store.is_none() || mirrored() == disk::files(self.repository())
+        });
     }
 
     /// Nothing is left behind, everything was counted, and the server ends.
