@@ -56,6 +56,8 @@ pub struct Mirror {
     published: Files,
     /// What was read whole and is not published yet.
     fetched: Files,
+    /// What could not be read last time.
+    failed: BTreeSet<FileName>,
     /// The last two listings, the last one last.
     listings: [Listing; 2],
     second: SecondListing,
@@ -81,6 +83,7 @@ impl Mirror {
             most_bytes: config.cache_bytes,
             published: Files::new(),
             fetched: Files::new(),
+            failed: BTreeSet::new(),
             listings: Default::default(),
             second: SecondListing::NextLook,
             backoff: Backoff::default(),
@@ -181,6 +184,8 @@ impl Mirror {
         };
         let (whole, rest) = files.into_iter().partition(|(name, _)| is_whole(name));
         (self.published, self.fetched) = (whole, rest);
+        // A process that died may have left what no index knows, which takes the place of others.
+        self.cache.tidy(&[&self.published, &self.fetched]);
         if self.published.is_empty() {
             return Ok(());
         }
@@ -216,8 +221,11 @@ impl Mirror {
             let [_, listing] = &self.listings;
             let plan = index::to_fetch(listing, &self.published, &self.fetched);
             let mut has_fetched = false;
-            if !plan.is_empty() {
-                self.check_room(&plan)?;
+            if let Err(failure) = self.check_room(&plan) {
+                // What is gone from the store still goes, and makes room.
+                let names = plan.into_keys();
+                failures = names.map(|name| (name, failure.clone())).collect();
+            } else if !plan.is_empty() {
                 let (fetched, failed) = self.fetch(store, plan);
                 has_fetched = !fetched.is_empty();
                 self.fetched.extend(fetched);
@@ -286,7 +294,12 @@ impl Mirror {
                 (name, fetched)
             }
         };
-        let downloads = futures_util::stream::iter(files.into_iter().enumerate());
+        // What failed before comes last, so that it holds nothing else back.
+        let (again, first): (Vec<_>, Vec<_>) = files
+            .into_iter()
+            .partition(|(name, _)| self.failed.contains(name));
+        let files = first.into_iter().chain(again);
+        let downloads = futures_util::stream::iter(files.enumerate());
         let downloads = downloads.map(one).buffer_unordered(DOWNLOADS);
         let ended: Vec<(FileName, Result<Entry, Failure>)> = self.block_on(downloads.collect());
         let (mut fetched, mut failed) = (Files::new(), BTreeMap::new());
@@ -302,6 +315,7 @@ impl Mirror {
                 }
             }
         }
+        self.failed = failed.keys().cloned().collect();
         (fetched, failed)
     }
 

@@ -244,12 +244,40 @@ fn more_than_the_cache_may_take_is_not_fetched() {
     let mut mirror = bench.mirror();
     mirror.refresh().expect("it fits");
     bench.put("m/2/model.onnx", "two");
-    let error = mirror.refresh().expect_err("both do not fit");
+    let problems = mirror.refresh().expect("the store answers").problems;
     assert!(
-        error.public_message().contains("repository.cache_bytes"),
-        "{error}"
+        problems["m"].contains("repository.cache_bytes"),
+        "{problems:?}"
     );
     check(&mirror, &[("m/1/model.onnx", "one")]);
+}
+
+#[test]
+fn what_is_gone_makes_room_for_what_is_new() {
+    let mut bench = Bench::new();
+    bench.config.cache_bytes = Some(4);
+    bench.put("m/1/model.onnx", "one");
+    let mut mirror = bench.mirror();
+    mirror.refresh().expect("it fits");
+    bench.delete("m/1/model.onnx");
+    bench.put("m/2/model.onnx", "two");
+    for _ in 0..3 {
+        mirror.refresh().expect("the store answers");
+    }
+    check(&mirror, &[("m/2/model.onnx", "two")]);
+}
+
+#[test]
+fn what_a_process_that_died_has_left_takes_no_room() {
+    let bench = Bench::new();
+    bench.put("m/1/model.onnx", "one");
+    let mut first = bench.mirror();
+    first.refresh().expect("memory answers");
+    let blobs = first.folder().with_file_name("blobs");
+    fs::write(blobs.join("left"), "half").expect("it is ours");
+    drop(first);
+    let _second = bench.mirror();
+    assert_eq!(fs::read_dir(blobs).expect("it is there").count(), 1);
 }
 
 #[test]
