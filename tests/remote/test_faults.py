@@ -92,6 +92,17 @@ def test_a_model_that_cannot_be_fetched_does_not_hold_others_back(store, reposit
     assert "MD5" in health(server)["incomplete"]["iris/2"]
 
 
+def test_many_that_cannot_be_fetched_do_not_either(store, repository, serve):
+    repository.put(1)
+    server = serve()
+    store.proxy.break_with("garbage", lambda method, path: of_objects(method, path) and "/bad-" in path)
+    for number in range(12):
+        repository.put(1, name=f"bad-{number:02}")
+    repository.put(1, name="last")
+    wait_until(lambda: infer(server, "last").ok, 90, "the one after the bad ones serves")
+    assert len(health(server)["incomplete"]) == 12
+
+
 def serve_unready(serve):
     """A server that need not be ready."""
     return serve(ready_within=None)
