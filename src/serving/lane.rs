@@ -9,6 +9,7 @@ mod admission;
 mod job;
 mod pieces;
 mod runner;
+mod stretch;
 
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -289,6 +290,7 @@ impl Shared {
             let could_run = 1 + self.budget.free_threads() / threads;
             let next_rows = |class: &ShapeClass| costs.next_rows(class);
             let batch = self.queue.take(Instant::now(), could_run, next_rows);
+            self.learn_wait(&batch);
             self.runner.run_batch(batch);
         }
     }

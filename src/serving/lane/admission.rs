@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::job::{Job, Reply, size};
+use super::job::{Job, Load, Reply, size};
 use super::{Request, Shape, Shared, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::scheduling::TimeoutAction;
@@ -88,12 +88,12 @@ impl Shared {
     /// Queues jobs of one request, all or none.
     pub(super) fn push(&self, jobs: Vec<Job>, gate: &Gate) -> Result<Queued<'_>> {
         let Size { rows, bytes } = jobs.iter().map(|job| job.size()).sum();
-        let own: Duration = jobs.iter().map(|job| job.load.work()).sum();
-        let ahead = self.backlog.before(gate.level).saturating_sub(own);
+        let first = jobs.first();
+        let wait = first.map_or(Duration::ZERO, |job| self.wait(&job.load));
         if let Some(target) = self.knobs.latency_target
-            && self.wait(ahead) > target
+            && wait > target
         {
-            return Err(self.is_late(ahead, target));
+            return Err(is_late(wait, target));
         }
         match self.queue.push_all(jobs, Instant::now()) {
             Ok(tickets) => Ok(Queued {
@@ -113,18 +113,9 @@ impl Shared {
                     false => "too many rows of its priority are waiting".to_owned(),
                 };
                 let message = format!("the model's queue is full: {full}; try again later");
-                Err(self.try_again(message, ahead))
+                Err(try_again(message, wait))
             }
         }
-    }
-
-    fn is_late(&self, ahead: Duration, target: Duration) -> Error {
-        let message = format!(
-            "the model is {} ms behind, more than its latency target of {} ms; try again later",
-            milliseconds(self.wait(ahead)),
-            target.as_millis()
-        );
-        self.try_again(message, ahead)
     }
 
     fn is_too_large(&self, rows: usize, gate: &Gate) -> Error {
@@ -142,19 +133,52 @@ impl Shared {
         })
     }
 
-    fn try_again(&self, message: String, ahead: Duration) -> Error {
-        let (soonest, latest) = RETRY_AFTER_SECONDS;
-        let seconds = self.wait(ahead).as_secs_f64().clamp(soonest, latest);
-        Error::new(ErrorKind::QueueFull, message).with_retry_after(Duration::from_secs_f64(seconds))
+    /// How long a request may well have to wait.
+    fn wait(&self, load: &Load) -> Duration {
+        load.stretch().of(self.expected_wait(load))
     }
 
-    /// How long the workers need for so much work, by the rate that was measured.
-    fn wait(&self, work: Duration) -> Duration {
+    /// How long the workers need for what was there before it, by the rate that was measured.
+    fn expected_wait(&self, load: &Load) -> Duration {
         let Split { workers, threads } = self.runner.split;
         // However many workers there are, no more of them run at once.
         let at_once = workers.min(self.budget.threads() / threads.max(1)).max(1);
-        work / u32::try_from(at_once).unwrap_or(u32::MAX)
+        load.ahead() / u32::try_from(at_once).unwrap_or(u32::MAX)
     }
+
+    /// Learns from a batch that is about to run how waits differ from what was expected, where they matter: requests that
+    /// hardly wait tell nothing of it.
+    pub(super) fn learn_wait(&self, batch: &[Job]) {
+        let first = batch.first();
+        let Some((
+            Job {
+                load, queued_at, ..
+            },
+            target,
+        )) = first.zip(self.knobs.latency_target)
+        else {
+            return;
+        };
+        if self.wait(load) >= target / 4 {
+            let expected = self.expected_wait(load);
+            load.stretch().learn(expected, queued_at.elapsed());
+        }
+    }
+}
+
+fn is_late(wait: Duration, target: Duration) -> Error {
+    let message = format!(
+        "the model is {} ms behind, more than its latency target of {} ms; try again later",
+        milliseconds(wait),
+        target.as_millis()
+    );
+    try_again(message, wait)
+}
+
+fn try_again(message: String, wait: Duration) -> Error {
+    let (soonest, latest) = RETRY_AFTER_SECONDS;
+    let seconds = wait.as_secs_f64().clamp(soonest, latest);
+    Error::new(ErrorKind::QueueFull, message).with_retry_after(Duration::from_secs_f64(seconds))
 }
 
 /// What a request has in the queue: taken out of it when this is dropped, so that nothing runs that nobody waits for.

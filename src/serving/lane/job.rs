@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
 use super::Completed;
+use super::stretch::Stretch;
 use crate::error::Result;
 use crate::serving::batcher::{Queued, Size};
 use crate::tensor::batch::ShapeClass;
@@ -83,29 +84,38 @@ impl Reply {
 
 /// The work that waits or runs, by level of priority, in the time that one worker would take for it.
 #[derive(Debug, Default)]
-pub struct Backlog(Vec<AtomicU64>);
+pub struct Backlog(Vec<Level>);
+
+#[derive(Debug, Default)]
+struct Level {
+    nanos: AtomicU64,
+    stretch: Stretch,
+}
 
 impl Backlog {
     /// Nothing to do, on so many levels.
     pub fn new(levels: usize) -> Arc<Backlog> {
-        Arc::new(Backlog((0..levels).map(|_| AtomicU64::new(0)).collect()))
+        Arc::new(Backlog((0..levels).map(|_| Level::default()).collect()))
     }
 
     /// The work that goes before a new request of this level.
-    pub fn before(&self, level: usize) -> Duration {
+    fn before(&self, level: usize) -> Duration {
         let levels = self.0.iter().take(level + 1);
-        Duration::from_nanos(levels.map(|nanos| nanos.load(Ordering::Relaxed)).sum())
+        let nanos = levels.map(|level| level.nanos.load(Ordering::Relaxed));
+        Duration::from_nanos(nanos.sum())
     }
 
     /// Counts work until what is returned is dropped.
     pub fn add(self: &Arc<Self>, level: usize, work: Duration) -> Load {
         let level = level.min(self.0.len() - 1);
         let nanos = u64::try_from(work.as_nanos()).unwrap_or(u64::MAX >> 16);
-        self.0[level].fetch_add(nanos, Ordering::Relaxed);
+        let ahead = self.before(level);
+        self.0[level].nanos.fetch_add(nanos, Ordering::Relaxed);
         Load {
             backlog: self.clone(),
             level,
             nanos,
+            ahead,
         }
     }
 }
@@ -116,17 +126,24 @@ pub struct Load {
     backlog: Arc<Backlog>,
     level: usize,
     nanos: u64,
+    ahead: Duration,
 }
 
 impl Load {
-    /// The time that one worker would take for it.
-    pub fn work(&self) -> Duration {
-        Duration::from_nanos(self.nanos)
+    /// The work that was there before it.
+    pub fn ahead(&self) -> Duration {
+        self.ahead
+    }
+
+    /// What is known of how long those of its level wait.
+    pub fn stretch(&self) -> &Stretch {
+        &self.backlog.0[self.level].stretch
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.backlog.0[self.level].fetch_sub(self.nanos, Ordering::Relaxed);
+        let Level { nanos, .. } = &self.backlog.0[self.level];
+        nanos.fetch_sub(self.nanos, Ordering::Relaxed);
     }
 }
