@@ -21,6 +21,8 @@ use crate::config::ConnectionLimits;
 
 /// The largest head of an HTTP/1.1 request.
 const HEAD_BYTES: usize = 64 << 10;
+/// What is read at once, for which every connection has a buffer that no budget counts. hyper's would be 408 KiB.
+const BUFFER_BYTES: usize = 2 * HEAD_BYTES;
 /// The largest frame of HTTP/2. Eight times what the protocol begins with: a picture comes in few.
 const FRAME_BYTES: u32 = 128 << 10;
 /// How often an HTTP/2 client is asked whether it is still there: its streams may be silent for as long as they like.
@@ -91,6 +93,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 // Ours begins with the first byte of a head; hyper's also runs between requests.
                 .header_read_timeout(None)
                 .max_header_size(HEAD_BYTES)
+                .max_buf_size(BUFFER_BYTES)
                 .serve_connection(stream, routes);
             let connection = pin!(connection);
             watch
