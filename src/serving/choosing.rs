@@ -182,7 +182,7 @@ impl Chooser {
             None => Kind::made_up(&deployment),
         };
         let chosen = guarded("while it was measured", || {
-            match self.choose(&deployment, main)? {
+            match self.choose(registry, &deployment, main)? {
                 Some(running) => self.swap(registry, &deployment, running),
                 None => {
                     deployment.usage.restart();
@@ -211,14 +211,20 @@ impl Chooser {
     }
 
     /// The best way to run the model, if it is another one than now.
-    fn choose(&self, deployment: &Deployment, main: Option<MainLoad>) -> Result<Option<Running>> {
+    fn choose(
+        &self,
+        registry: &Registry,
+        deployment: &Arc<Deployment>,
+        main: Option<MainLoad>,
+    ) -> Result<Option<Running>> {
         let facts = &deployment.facts;
         let started = Instant::now();
         let (ways, mut promises) = self.ways(deployment)?;
         if ways.len() < 2 {
             return Ok(None);
         }
-        let is_over = || self.is_over();
+        // What was replaced meanwhile is measured for nothing, and is not dropped before that ends.
+        let is_over = || self.is_over() || !registry.serves(deployment);
         let resources = (&*self.machinery.budget, &is_over as &dyn Fn() -> bool);
         let Some(comparison) = compare(deployment, &ways, main, resources) else {
             return Ok(None);

@@ -90,6 +90,12 @@ impl Registry {
         served.map(|(_, deployment)| deployment.clone()).collect()
     }
 
+    /// Whether this is what serves its version.
+    pub fn serves(&self, deployment: &Arc<Deployment>) -> bool {
+        let served = self.deployments();
+        served.iter().any(|served| Arc::ptr_eq(served, deployment))
+    }
+
     /// Whether the repository is being read or a version loaded.
     pub fn is_loading(&self) -> bool {
         let table = self.table();
