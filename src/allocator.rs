@@ -4,11 +4,12 @@
 //! is a panic that costs its own request or load; a refused `Vec` still ends the process, as running out of memory does.
 #![expect(
     unsafe_code,
-    reason = "GlobalAlloc is an unsafe trait, whose calls are handed on unchanged; two functions of C without arguments \
-              that could be wrong"
+    reason = "GlobalAlloc is an unsafe trait, whose calls are handed on unchanged; three functions of C with plain \
+              numbers for arguments"
 )]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::{c_int, c_long};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -17,9 +18,15 @@ use mimalloc as _;
 
 unsafe extern "C" {
     safe fn mi_collect(force: bool);
+    safe fn mi_option_set(option: c_int, value: c_long);
     #[cfg(target_env = "gnu")]
-    safe fn malloc_trim(kept: usize) -> std::ffi::c_int;
+    safe fn malloc_trim(kept: usize) -> c_int;
 }
+
+/// mimalloc's `mi_option_purge_delay`, which is a second unless it is set. Large requests come and go faster than that:
+/// what they leave is then taken once more before it is given back.
+const PURGE_DELAY: c_int = 15;
+const PURGE_DELAY_MS: c_long = 10;
 
 /// From how many bytes on an allocation is counted.
 const LARGE: usize = 1 << 20;
@@ -51,6 +58,11 @@ pub fn note_refusal() {
 /// Whether anything was refused so far.
 pub fn has_refused() -> bool {
     HAS_REFUSED.load(Ordering::Relaxed)
+}
+
+/// Lets what is freed go back to the system soon.
+pub fn keep_little() {
+    mi_option_set(PURGE_DELAY, PURGE_DELAY_MS);
 }
 
 /// Gives back to the system what this process, and the libraries in it, no longer hold: after something large was

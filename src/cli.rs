@@ -104,6 +104,7 @@ const LARGE_TENTHS: usize = 9;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    allocator::keep_little();
     let memory = process::total_bytes().and_then(|bytes| usize::try_from(bytes).ok());
     if let Some(bytes) = memory {
         allocator::set_limit(bytes / 10 * LARGE_TENTHS);
