@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use onnxd::engine::{Model, Session};
 use onnxd::error::Result;
+use onnxd::in_flight::{RequestBudget, Room};
 use onnxd::repository::manifest::ModelManifest;
 use onnxd::serving::batcher::Size;
 use onnxd::serving::budget::ComputeBudget;
@@ -158,6 +159,7 @@ fn settle(runtime: &Runtime, lane: &Arc<Lane>) -> Duration {
 
 async fn through_lane(lane: Arc<Lane>, times: u64) -> Spent {
     let (inputs, mut spent) = (no_inputs(), Spent::default());
+    let room = Room::new(RequestBudget::new(1 << 30).hold(), 1);
     for _ in 0..times {
         let started = Instant::now();
         let deadline = started + Duration::from_secs(30);
@@ -165,6 +167,7 @@ async fn through_lane(lane: Arc<Lane>, times: u64) -> Spent {
             inputs: inputs.clone(),
             deadline,
             priority: None,
+            room: room.clone(),
         };
         let completed = lane.run(request).await;
         spent.whole += started.elapsed();

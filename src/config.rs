@@ -24,7 +24,7 @@ use self::remote_url::RemoteUrl;
 pub struct Config {
     pub server: ServerConfig,
     pub limits: Limits,
-    /// What the bodies of all requests in flight may take together; `None` goes by the machine.
+    /// What all requests in flight may take of the memory together; `None` goes by the machine.
     pub bodies_in_flight_bytes: Option<usize>,
     pub repository: RepositoryConfig,
     pub models: ModelsConfig,

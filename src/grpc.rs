@@ -32,7 +32,7 @@ use self::inference::grpc_inference_service_server::{GrpcInferenceServiceServer,
 use self::service::Face;
 use crate::config::Limits;
 use crate::error::{Error, Result};
-use crate::exchange::bodies::BodyBudget;
+use crate::in_flight::RequestBudget;
 use crate::service::Service;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
@@ -49,7 +49,7 @@ pub struct App {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
-    pub bodies: BodyBudget,
+    pub in_flight: RequestBudget,
     pub request_timeout: Duration,
     /// In which a message must come whole.
     pub body_timeout: Duration,

@@ -26,7 +26,7 @@ use axum::Router;
 
 use self::route::{Audience, Route, routes};
 use crate::config::{Limits, ServerConfig};
-use crate::exchange::bodies::BodyBudget;
+use crate::in_flight::RequestBudget;
 use crate::service::Service;
 use crate::service::repository::Door;
 use crate::shutdown::Shutdown;
@@ -39,7 +39,7 @@ pub struct App {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
-    pub bodies: BodyBudget,
+    pub in_flight: RequestBudget,
     /// Where requests come in.
     pub door: Door,
     /// What it all serves, which it tells of.

@@ -8,7 +8,7 @@
 //! 4  serving                          what is live: registry, deployments, lanes, batcher
 //! 3  engine ‖ repository              how a model runs ‖ what is in storage
 //! 2  oip · telemetry · shutdown       JSON form of tensors · metrics and logs · signals and drain
-//! 1  tensor ‖ config                  vocabulary ‖ settings: no async, no sockets
+//! 1  tensor ‖ config ‖ in_flight     vocabulary ‖ settings ‖ what requests may take of the memory
 //! 0  error ‖ allocator                Error and its closed ErrorKind ‖ memory with a bound
 //! ```
 //!
@@ -18,6 +18,7 @@ pub mod allocator;
 pub mod error;
 
 pub mod config;
+pub mod in_flight;
 pub mod tensor;
 
 pub mod oip;

@@ -17,7 +17,7 @@ use crate::config::load::cache_folders;
 use crate::config::{Config, LibraryPath, RepositoryConfig, RepositoryMode};
 use crate::engine::{Engines, STACK_BYTES};
 use crate::error::{Error, Result};
-use crate::exchange::bodies::BodyBudget;
+use crate::in_flight::RequestBudget;
 use crate::repository::remote::{Mirror, Pace, Remote, Status};
 use crate::repository::store::{Local, Source};
 use crate::repository::watch::{Stopper, Watch};
@@ -107,14 +107,14 @@ impl Server {
         // At least one body must fit.
         let most = bodies_in_flight_bytes.unwrap_or_else(quarter_of_memory);
         let most = most.max(limits.body_bytes);
-        let bodies = BodyBudget::new(most);
-        let memory = share_memory(&metrics, &bodies, most);
+        let in_flight = RequestBudget::new(most);
+        let memory = share_memory(&metrics, &in_flight, most);
         let core = Core {
             service,
             metrics: metrics.clone(),
             shutdown,
             limits,
-            bodies,
+            in_flight,
         };
         let ports = Ports::new(listeners, &core, &server)?;
         let async_threads = tokio::runtime::Handle::current().metrics().num_workers();
@@ -362,13 +362,13 @@ async fn sample_cpu(metrics: Metrics) {
     }
 }
 
-/// The ledger of the memory, in which the bodies have their part, shown by the metrics.
-fn share_memory(metrics: &Metrics, bodies: &BodyBudget, most: usize) -> Arc<Ledger> {
+/// The ledger of the memory, in which the requests have their part, shown by the metrics.
+fn share_memory(metrics: &Metrics, in_flight: &RequestBudget, most: usize) -> Arc<Ledger> {
     let taken = {
-        let bodies = bodies.clone();
-        move || bodies.taken()
+        let in_flight = in_flight.clone();
+        move || in_flight.taken()
     };
-    metrics.show_bodies(taken.clone(), most);
+    metrics.show_in_flight(taken.clone(), most);
     let memory = Ledger::of_machine(most as u64, Box::new(move || taken() as u64));
     let (read, free) = (memory.clone(), memory.clone());
     metrics.show_memory(move || read.readings(), move || free.free_bytes());

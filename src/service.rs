@@ -275,6 +275,7 @@ async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) 
         queue_timeout: _,
         priority: _,
         decoding,
+        room,
     } = request;
     let checking = Instant::now();
     outputs::check(&wanted, deployment.signature())?;
@@ -285,6 +286,7 @@ async fn run(deployment: &Deployment, request: InferRequest, deadline: Instant) 
         inputs,
         deadline,
         priority,
+        room,
     };
     let completed = deployment.run(request).await?;
     let ran = Ran {

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use source::Source;
 
 /// Every room with its floor, bottom-up. A room imports from lower floors and from itself.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("allocator", 0),
     ("error", 0),
     ("config", 1),
+    ("in_flight", 1),
     ("tensor", 1),
     ("oip", 2),
     ("shutdown", 2),

@@ -127,7 +127,7 @@ pub const KEYS: &[Key] = &[
     key(
         "limits.bodies_in_flight_bytes",
         "auto",
-        "what the bodies of all requests in flight may take together; beyond it they get 429. `auto` is a quarter of the memory limit of the cgroup, 1GiB without one",
+        "what all requests in flight may take of the memory together: bodies, inputs, outputs, and answers until they are written; beyond it they get 429, and one that alone takes more 413. `auto` is a quarter of the memory limit of the cgroup, 1GiB without one",
     ),
     key(
         "limits.tensor_elements",

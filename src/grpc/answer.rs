@@ -1,6 +1,7 @@
 //! The body of an answer, which ends in trailers: the service's own, or those of what ended the call from outside.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -10,15 +11,16 @@ use tonic::Status;
 
 use super::compression::Compression;
 use super::edge::{Ending, Exchange};
-use super::timely::Holding;
 use crate::exchange::aside::aside;
+use crate::in_flight::Held;
 
 /// What a call is answered with, until its end or that of the body.
 pub struct Answer {
     pub body: Body,
     pub compression: Compression,
     pub ending: Ending,
-    pub _held: Holding,
+    /// What the call's request holds, until its answer is written in its place.
+    pub held: Arc<Held>,
     /// There until the call has ended.
     pub exchange: Option<Exchange>,
 }
@@ -43,7 +45,7 @@ impl HttpBody for Answer {
                 if let Some(trailers) = frame.trailers_ref() {
                     self.end(&status_of(trailers));
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(frame.map_data(|message| self.written(message)))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.end(&Status::unknown(error.to_string()));
@@ -64,6 +66,12 @@ impl HttpBody for Answer {
 }
 
 impl Answer {
+    /// A message that is written: it may wait long for its client, and its tensors are gone.
+    fn written(&self, message: Bytes) -> Bytes {
+        self.held.give_back_all();
+        self.held.beside(message)
+    }
+
     fn end(&mut self, status: &Status) {
         if let Some(exchange) = self.exchange.take() {
             exchange.end(status);

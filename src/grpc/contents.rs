@@ -60,6 +60,20 @@ pub fn cost_of_reading(inputs: &[InferInputTensor], raw: &[Bytes]) -> usize {
     cost(elements * size_of::<u64>(), raw)
 }
 
+/// What a request's tensors take, those of typed fields once more as what they are made into. Raw ones are slices of
+/// the message.
+pub fn taken_by(inputs: &[InferInputTensor], raw: &[Bytes]) -> usize {
+    let raw: usize = raw.iter().map(Bytes::len).sum();
+    let typed = inputs.iter().filter_map(|input| input.contents.as_ref());
+    let typed = typed.map(|contents| {
+        let elements: usize = filled(contents).map(|(_, count)| count).sum();
+        let strings = contents.bytes_contents.iter();
+        let texts: usize = strings.map(|text| size_of::<Bytes>() + text.len()).sum();
+        elements * size_of::<u64>() + texts
+    });
+    raw + 2 * typed.sum::<usize>()
+}
+
 fn described<'s>(input: &InferInputTensor, signature: &'s Signature) -> Result<Described<'s>> {
     let mut parameters = InputParameters::default();
     for (name, value) in &input.parameters {

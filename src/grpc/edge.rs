@@ -16,7 +16,7 @@ use super::answer::Answer;
 use super::compression::{self, Compression};
 use super::deadline::Deadline;
 use super::methods::{Kind, Method};
-use super::timely::{Holding, Timely};
+use super::timely::Timely;
 use super::{App, status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::DEADLINE_HEAD_START;
@@ -61,10 +61,9 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             return response;
         }
     };
-    // Tensors are slices of a message, so it is there until the model has answered.
-    let held = Holding::new(Mutex::new(app.bodies.hold()));
-    let (kind, holding) = (exchange.method.kind, held.clone());
-    let request = request.map(|body| Body::new(Timely::new(body, &app, kind, holding)));
+    let held = app.in_flight.hold();
+    request.extensions_mut().insert(held.clone());
+    let request = request.map(|body| Body::new(Timely::new(body, &app)));
     let uri = request.uri().clone();
     let served = async {
         match compression {
@@ -86,7 +85,7 @@ pub async fn exchange(State(app): State<Arc<App>>, mut request: Request, next: N
             body,
             compression,
             ending,
-            _held: held,
+            held,
             exchange: Some(exchange),
         })
     })

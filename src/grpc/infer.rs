@@ -1,5 +1,6 @@
 //! One inference over gRPC: translates a request, runs it, translates the answer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::Extensions;
@@ -15,6 +16,7 @@ use crate::config::Limits;
 use crate::error::Result;
 use crate::exchange::access::Inference;
 use crate::exchange::aside::aside;
+use crate::in_flight::{Held, Room};
 use crate::oip::parameters::{OutputParameters, Parameters, RequestParameters, Value};
 use crate::oip::request::WantedOutput;
 use crate::service::types::{InferRequest, InferResponse, RequestedOutput};
@@ -22,19 +24,28 @@ use crate::serving::registry::Target;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
 
+/// Tensors go out as they are.
+const WRITTEN_PER_BYTE: usize = 1;
+
 /// What a call knows beside its messages.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Context {
     pub deadline: Deadline,
     pub told: Told,
+    /// What the request has of the memory.
+    pub held: Arc<Held>,
 }
 
 impl Context {
     /// What the edge put into the request.
-    pub fn of(extensions: &Extensions) -> Context {
+    pub fn of(extensions: &Extensions, app: &App) -> Context {
         Context {
             deadline: extensions.get().copied().unwrap_or_default(),
             told: extensions.get().cloned().unwrap_or_default(),
+            held: extensions
+                .get()
+                .cloned()
+                .unwrap_or_else(|| app.in_flight.hold()),
         }
     }
 }
@@ -61,7 +72,11 @@ pub async fn infer(
     context.told.set(told.clone());
     let decoding = Instant::now();
     let cost = contents::cost_of_reading(&request.inputs, &request.raw_input_contents);
-    let decoded = aside(cost, || decode(request, call.signature(), &app.limits));
+    let taken = contents::taken_by(&request.inputs, &request.raw_input_contents);
+    let decoded = context
+        .held
+        .take(taken)
+        .and_then(|()| aside(cost, || decode(request, call.signature(), &app.limits)));
     let Decoded {
         id,
         inputs,
@@ -78,6 +93,7 @@ pub async fn infer(
         queue_timeout: parameters.timeout,
         priority: parameters.priority,
         decoding: decoding.elapsed(),
+        room: Room::new(context.held.clone(), WRITTEN_PER_BYTE),
     };
     let InferResponse {
         outputs,

@@ -80,7 +80,7 @@ impl GrpcInferenceService for Face {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
-        let context = Context::of(request.extensions());
+        let context = Context::of(request.extensions(), &self.app);
         answer(infer(&self.app, request.into_inner(), &context).await)
     }
 
@@ -91,7 +91,7 @@ impl GrpcInferenceService for Face {
         let request_id = request.metadata().get(REQUEST_ID);
         let request_id = request_id.and_then(|id| id.to_str().ok());
         let origin = Origin {
-            context: Context::of(request.extensions()),
+            context: Context::of(request.extensions(), &self.app),
             request_id: request_id.unwrap_or_default().to_owned(),
         };
         let answers = Answers::new(self.app.clone(), request.into_inner(), origin);

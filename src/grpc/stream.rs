@@ -16,6 +16,7 @@ use super::infer::{Context, infer};
 use super::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status::status;
 use crate::error::{Error, ErrorKind};
+use crate::in_flight::Held;
 use crate::shutdown::Phase;
 
 /// So many requests of one stream are worked on at once; the others wait unread.
@@ -35,11 +36,14 @@ pub struct Answers {
 }
 
 /// One request being worked on.
-struct InFlight(JoinHandle<ModelStreamInferResponse>);
+struct InFlight {
+    task: JoinHandle<ModelStreamInferResponse>,
+    _held: Arc<Held>,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -81,11 +85,19 @@ impl Answers {
     }
 
     fn begin(&mut self, request: ModelInferRequest) {
-        let (app, context) = (self.app.clone(), self.context.clone());
+        // Each request of a stream has its own part of the memory, until its answer is handed on to be written.
+        let held = self.app.in_flight.hold();
+        let (app, context) = (
+            self.app.clone(),
+            Context {
+                held: held.clone(),
+                ..self.context.clone()
+            },
+        );
         let request_id = self.request_id.clone();
         let answer = async move { answer(&app, request, &context, &request_id).await };
         let task = tokio::spawn(answer.in_current_span());
-        self.in_flight.push_back(InFlight(task));
+        self.in_flight.push_back(InFlight { task, _held: held });
     }
 }
 
@@ -100,7 +112,7 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Polling<'_>) -> Poll<Option<Self::Item>> {
         self.read(cx);
-        if let Some(InFlight(task)) = self.in_flight.front_mut() {
+        if let Some(InFlight { task, .. }) = self.in_flight.front_mut() {
             let answer = ready!(Pin::new(task).poll(cx));
             self.in_flight.pop_front();
             return Poll::Ready(Some(Ok(answer.unwrap_or_else(|_| panicked()))));

@@ -2,7 +2,7 @@
 //! Between them a stream may be silent for as long as it likes.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,16 +12,12 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::App;
-use super::methods::Kind;
 use super::status::status;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::bodies::Held;
+use crate::in_flight::Held;
 
 /// A flag and a length of four bytes stand before each message.
 const PREFIX_BYTES: usize = 5;
-
-/// What a call's messages have of the budget, which outlives its body.
-pub type Holding = Arc<Mutex<Held>>;
 
 /// A body that fails where a message stops coming, or is announced that has no room.
 pub struct Timely {
@@ -29,23 +25,21 @@ pub struct Timely {
     timeout: Duration,
     /// A longer message is refused by the decoder, which takes no memory for it.
     most: usize,
-    held: Holding,
-    /// Whether others come behind a message, each of which is forgotten when it has come.
-    is_stream: bool,
+    /// What is taken for messages that are coming.
+    held: Arc<Held>,
     messages: Messages,
     /// Begins when more of a message is first waited for; most are there by then.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timely {
-    /// A call's body; what it holds of the budget goes to `held`.
-    pub fn new(body: Body, app: &App, kind: Kind, held: Holding) -> Timely {
+    /// A call's body.
+    pub fn new(body: Body, app: &App) -> Timely {
         Timely {
             body,
             timeout: app.body_timeout,
             most: app.limits.body_bytes,
-            held,
-            is_stream: matches!(kind, Kind::Stream),
+            held: app.in_flight.hold(),
             messages: Messages::default(),
             timer: None,
         }
@@ -53,18 +47,12 @@ impl Timely {
 }
 
 impl Timely {
-    /// Room is taken before the bytes behind a length come: the decoder takes memory on its word.
-    fn hold(&mut self, Passed { announced, ended }: Passed) -> Result<()> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended {
-            self.timer = None;
-            if self.is_stream {
-                held.give_back();
-            }
-        }
-        match announced > self.most {
-            true => Ok(()),
-            false => held.take(announced),
+    /// Room is taken before the bytes behind a length come: the decoder takes memory on its word. What has come whole
+    /// is held by whoever works on it.
+    fn hold(&mut self) -> Result<()> {
+        match self.messages.coming() {
+            coming if coming > self.most => Ok(()),
+            coming => self.held.set(coming),
         }
     }
 }
@@ -82,8 +70,10 @@ impl HttpBody for Timely {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
             {
-                let passed = this.messages.pass(data);
-                if let Err(error) = this.hold(passed) {
+                if this.messages.pass(data) {
+                    this.timer = None;
+                }
+                if let Err(error) = this.hold() {
                     return Poll::Ready(Some(Err(status(error).into())));
                 }
             }
@@ -126,18 +116,10 @@ struct Messages {
     left: usize,
 }
 
-/// What bytes that pass tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Passed {
-    /// The bytes of the messages whose prefixes end here.
-    announced: usize,
-    /// Whether a message does.
-    ended: bool,
-}
-
 impl Messages {
-    fn pass(&mut self, mut data: &[u8]) -> Passed {
-        let mut passed = Passed::default();
+    /// Whether a message ends in these bytes.
+    fn pass(&mut self, mut data: &[u8]) -> bool {
+        let mut ended = false;
         while let Some((&first, behind)) = data.split_first() {
             if self.left == 0 {
                 // The flag is shifted out by the length.
@@ -147,17 +129,24 @@ impl Messages {
                 if self.prefix == PREFIX_BYTES {
                     self.left = self.length as usize;
                     self.prefix = 0;
-                    passed.announced = passed.announced.saturating_add(self.left);
-                    passed.ended |= self.left == 0;
+                    ended |= self.left == 0;
                 }
             } else {
                 let passing = self.left.min(data.len());
                 self.left -= passing;
                 data = &data[passing..];
-                passed.ended |= self.left == 0;
+                ended |= self.left == 0;
             }
         }
-        passed
+        ended
+    }
+
+    /// How long the message is of which more must come.
+    fn coming(&self) -> usize {
+        match self.left {
+            0 => 0,
+            _ => self.length as usize,
+        }
     }
 
     /// Whether more of a message must come.
@@ -181,7 +170,7 @@ mod tests {
                 let before = passed;
                 passed += part.len();
                 let ended = ends.iter().any(|end| (before + 1..=passed).contains(end));
-                assert_eq!(messages.pass(part).ended, ended, "{cut} {passed}");
+                assert_eq!(messages.pass(part), ended, "{cut} {passed}");
                 assert_eq!(
                     messages.is_within(),
                     !ends.contains(&passed),
@@ -190,6 +179,6 @@ mod tests {
             }
         }
         let mut empty = Messages::default();
-        assert!(empty.pass(&[0; 5]).ended && !empty.is_within());
+        assert!(empty.pass(&[0; 5]) && !empty.is_within());
     }
 }

@@ -1,10 +1,13 @@
 //! The binary tensor extension's header, and its answers.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::error;
 use crate::error::{Error, Result};
+use crate::in_flight::Held;
 use crate::oip::binary::Encoded;
 
 /// Tells where a body's JSON ends and its raw tensors begin.
@@ -47,9 +50,9 @@ pub fn check_length(json_bytes: usize, body_bytes: usize) -> Result<()> {
     }
 }
 
-/// The answer, whose header and type tell of raw tensors if there are some.
-pub fn response(Encoded { body, json_bytes }: Encoded) -> Response {
-    let mut response = error::json_bytes(StatusCode::OK, body);
+/// The answer, whose header and type tell of raw tensors if there are some. It is held until it is written.
+pub fn response(Encoded { body, json_bytes }: Encoded, held: Arc<Held>) -> Response {
+    let mut response = error::json_bytes(StatusCode::OK, held.until_dropped(body));
     if let Some(json_bytes) = json_bytes {
         let octets = HeaderValue::from_static("application/octet-stream");
         let headers = response.headers_mut();

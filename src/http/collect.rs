@@ -9,20 +9,20 @@ use hyper::body::Body as _;
 
 use super::paced::unread;
 use crate::error::{Error, Result};
-use crate::exchange::bodies::Held;
+use crate::in_flight::Held;
 
 /// What raw tensors are aligned to in the buffer: a cache line, which is enough for every element and vector.
 const ALIGNMENT: usize = 64;
 /// So much memory is taken on the word of a request's length; beyond, it must have sent an eighth of it.
-const TAKEN_ON_WORD: usize = 1 << 20;
+const TAKEN_ON_WORD: usize = 64 << 10;
 
 /// Reads the whole body. Raw tensors begin behind `json_bytes`; the first one comes to lie aligned. What it takes
-/// counts in `held`.
+/// counts in `held` before it is taken: memory that is used again is there at once, however little has come.
 pub async fn collect(
     mut body: Body,
     json_bytes: usize,
     limit: usize,
-    held: &mut Held,
+    held: &Held,
 ) -> Result<Bytes> {
     let expected = body.size_hint().lower() as usize;
     let Some(first) = next(&mut body, limit).await? else {
@@ -33,9 +33,12 @@ pub async fn collect(
     if frame.is_none() {
         return Ok(first);
     }
+    held.set(Gathered::capacity(&first, expected))?;
     let mut gathered = Gathered::new(&first, expected, json_bytes).map_err(no_room)?;
+    // It is a part of the connection's buffer.
+    drop(first);
     while let Some(more) = frame {
-        held.take(more.len())?;
+        held.take(gathered.growth(&more))?;
         gathered.push(&more).map_err(no_room)?;
         frame = next(&mut body, limit).await?;
     }
@@ -70,10 +73,14 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// What it takes at first.
+    fn capacity(first: &[u8], expected: usize) -> usize {
+        first.len().max(expected.min(TAKEN_ON_WORD)) + ALIGNMENT
+    }
+
     fn new(first: &[u8], expected: usize, json_bytes: usize) -> Result<Gathered, TryReserveError> {
-        let capacity = first.len().max(expected.min(TAKEN_ON_WORD));
         let mut buffer: Vec<u8> = Vec::new();
-        buffer.try_reserve_exact(capacity + ALIGNMENT)?;
+        buffer.try_reserve_exact(Self::capacity(first, expected))?;
         let tensors_at = buffer.as_ptr().addr().wrapping_add(json_bytes);
         let padding = tensors_at.wrapping_neg() % ALIGNMENT;
         buffer.resize(padding, 0);
@@ -85,19 +92,28 @@ impl Gathered {
         })
     }
 
-    fn push(&mut self, data: &[u8]) -> Result<(), TryReserveError> {
+    /// How much more it takes when this comes.
+    fn growth(&self, data: &[u8]) -> usize {
         let Gathered {
             buffer, expected, ..
         } = self;
-        if buffer.capacity() - buffer.len() < data.len() {
-            let more = match expected.saturating_sub(buffer.len()) {
-                // How much comes is not known.
-                0 => buffer.len(),
-                missing => missing.min(7 * buffer.len()),
-            };
-            buffer.try_reserve_exact(more.max(data.len()))?;
+        let spare = buffer.capacity() - buffer.len();
+        if data.len() <= spare {
+            return 0;
         }
-        buffer.extend_from_slice(data);
+        let more = match expected.saturating_sub(buffer.len()) {
+            // How much comes is not known.
+            0 => buffer.len(),
+            missing => missing.min(7 * buffer.len()),
+        };
+        more.max(data.len()) - spare
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), TryReserveError> {
+        let capacity = self.buffer.capacity() + self.growth(data);
+        self.buffer
+            .try_reserve_exact(capacity - self.buffer.len())?;
+        self.buffer.extend_from_slice(data);
         Ok(())
     }
 

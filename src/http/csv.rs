@@ -7,13 +7,17 @@ use serde::de::IgnoredAny;
 use super::collect::no_room;
 use crate::error::{Error, Result};
 
+/// About the most that rows take: lines of one digit become twice as long.
+pub fn most_as_rows(csv: &[u8]) -> usize {
+    2 * csv.len() + 32
+}
+
 /// Lines of numbers, as SageMaker's own serializer writes them, as the rows style's JSON.
 pub fn as_rows(csv: &[u8]) -> Result<String> {
+    let most = most_as_rows(csv);
     let csv = std::str::from_utf8(csv).map_err(|_| Error::invalid("the CSV is not UTF-8"))?;
     let mut json = String::new();
-    // Lines of one digit become twice as long.
-    json.try_reserve_exact(2 * csv.len() + 32)
-        .map_err(no_room)?;
+    json.try_reserve_exact(most).map_err(no_room)?;
     json.push_str("{\"instances\":[");
     for (index, line) in csv.trim_end().lines().enumerate() {
         json.push_str(if index > 0 { ",[" } else { "[" });

@@ -67,8 +67,8 @@ pub fn json_response(status: StatusCode, body: &Value) -> Response {
 }
 
 /// An answer with a JSON body that is already written.
-pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

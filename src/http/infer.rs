@@ -14,7 +14,7 @@ use super::{App, binary, csv, error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::Inference;
 use crate::exchange::aside::{aside_in_turn, cost};
-use crate::exchange::bodies::Held;
+use crate::in_flight::{Held, Room};
 use crate::oip::Style;
 use crate::oip::binary::{RawOutputs, decode_parts, encode};
 use crate::oip::request::{DecodedRequest, decode};
@@ -23,6 +23,7 @@ use crate::service::Call;
 use crate::service::types::{InferRequest, InferResponse};
 use crate::serving::deployment::Deployment;
 use crate::serving::registry::Target;
+use crate::tensor::signature::Signature;
 use crate::tensor::value::NamedTensor;
 
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
@@ -112,13 +113,12 @@ async fn run(
 ) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
-    // Tensors are slices of the body, so it is there until the model has answered.
-    let mut held = app.bodies.hold();
+    let held = app.in_flight.hold();
     let Read {
         decoded,
         timeout,
         decoding,
-    } = match read(app, &deployment, face, &parts.headers, (body, &mut held)).await {
+    } = match read(app, &deployment, face, &parts.headers, (body, &held)).await {
         Ok(read) => read,
         Err(error) => return Err(call.fail(error)),
     };
@@ -138,6 +138,7 @@ async fn run(
             queue_timeout: parameters.timeout,
             priority: parameters.priority,
             decoding,
+            room: Room::new(held.clone(), raw.written_per_byte(deployment.signature())),
         })
         .await?;
     let InferResponse {
@@ -162,8 +163,14 @@ async fn run(
         outputs: &outputs,
     };
     let cost = cost_of_writing(&outputs, &raw);
-    let answer = aside_in_turn(cost, || encode(&answer, style, parameters.nan, &raw)).await;
-    ending.told(answer).map(binary::response)
+    let encoded = aside_in_turn(cost, || encode(&answer, style, parameters.nan, &raw)).await;
+    // From here on there is nothing else of the request.
+    drop(outputs);
+    let answer = encoded.and_then(|encoded| {
+        held.set(encoded.body.len())?;
+        Ok(binary::response(encoded, held))
+    });
+    ending.told(answer)
 }
 
 /// The request as it was written.
@@ -180,7 +187,7 @@ async fn read(
     deployment: &Deployment,
     face: Face,
     headers: &HeaderMap,
-    body: (Body, &mut Held),
+    body: (Body, &Held),
 ) -> Result<Read> {
     let header_timeout = header_timeout(headers)?;
     let json_length = binary::json_length(headers)?;
@@ -218,7 +225,7 @@ async fn decoded(
     deployment: &Deployment,
     face: Face,
     json_length: Option<usize>,
-    (body, held): (Body, &mut Held),
+    (body, held): (Body, &Held),
 ) -> Result<(DecodedRequest, Duration)> {
     let body = collect(body, json_length.unwrap_or(0), app.limits.body_bytes, held).await?;
     let json_bytes = json_length.unwrap_or(body.len());
@@ -227,14 +234,41 @@ async fn decoded(
     let cost = cost(json_bytes, body.len() - json_bytes);
     aside_in_turn(cost, || {
         let started = Instant::now();
-        let decoded = match json_length {
-            None if face == Face::Csv => decode(csv::as_rows(&body)?.as_bytes(), signature, limits),
-            None => decode(&body, signature, limits),
-            Some(json_bytes) => decode_parts(body, json_bytes, signature, limits),
-        }?;
+        held.take(most_to_decode(&body[..json_bytes], signature))?;
+        let (decoded, kept) = match json_length {
+            None if face == Face::Csv => {
+                held.take(csv::most_as_rows(&body))?;
+                let rows = csv::as_rows(&body)?;
+                (decode(rows.as_bytes(), signature, limits)?, 0)
+            }
+            None => (decode(&body, signature, limits)?, 0),
+            // Raw tensors are slices of the body, and keep all of it.
+            Some(json_bytes) => (
+                decode_parts(body, json_bytes, signature, limits)?,
+                json_bytes,
+            ),
+        };
+        let inputs = decoded.inputs.iter();
+        let tensors: usize = inputs.map(|input| input.tensor.data().len()).sum();
+        held.set(kept + tensors)?;
         Ok((decoded, started.elapsed()))
     })
     .await
+}
+
+/// The most that tensors take while they are read from JSON, where buffers grow by doubling. Commas stand between
+/// elements, and between the lines of CSV nothing else does.
+fn most_to_decode(json: &[u8], signature: &Signature) -> usize {
+    let between = |byte: &&u8| matches!(byte, b',' | b'\n');
+    let elements = 1 + json.iter().filter(between).count();
+    let most = signature
+        .inputs
+        .iter()
+        .map(|input| match input.dtype.width() {
+            Some(width) => elements * width,
+            None => elements * size_of::<u32>() + json.len(),
+        });
+    2 * most.max().unwrap_or(0)
 }
 
 fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {

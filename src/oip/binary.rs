@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::parameters::RequestParameters;
 use super::request::{DecodedRequest, WantedOutput, decode_with};
 use super::response::{
-    self, Answer, write_answer_head, write_list, write_tensor_head, write_tensor_object,
+    self, Answer, TEXT_PER_BYTE, write_answer_head, write_list, write_tensor_head,
+    write_tensor_object,
 };
 use super::{NanForm, Style};
 use crate::config::Limits;
@@ -64,6 +65,20 @@ impl RawOutputs {
     }
 }
 
+impl RawOutputs {
+    /// How many bytes an answer has about for each byte of these outputs.
+    pub fn written_per_byte(&self, signature: &Signature) -> usize {
+        match signature
+            .outputs
+            .iter()
+            .all(|output| self.contains(&output.name))
+        {
+            true => 1,
+            false => TEXT_PER_BYTE,
+        }
+    }
+}
+
 /// An answer as it goes out.
 #[derive(Debug)]
 pub struct Encoded {
@@ -91,7 +106,7 @@ pub fn encode(
         let lengths = outputs.iter().map(|output| output.tensor.data().len());
         lengths.sum()
     };
-    let json_bytes = 256 + 128 * answer.outputs.len() + 4 * bytes(&read);
+    let json_bytes = 256 + 128 * answer.outputs.len() + TEXT_PER_BYTE * bytes(&read);
     let mut body = Vec::with_capacity(json_bytes + bytes(&raw));
     write_answer_head(&mut body, answer);
     body.extend_from_slice(b"\"outputs\":");

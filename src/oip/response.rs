@@ -12,6 +12,9 @@ use crate::tensor::dtype::DataType;
 use crate::tensor::signature::Signature;
 use crate::tensor::value::{NamedTensor, Tensor};
 
+/// About as many bytes of text stand for each byte of a tensor.
+pub const TEXT_PER_BYTE: usize = 4;
+
 /// What an answer says.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
@@ -37,7 +40,7 @@ pub fn encode(answer: &Answer<'_>, style: Style, nan: NanForm) -> Result<Vec<u8>
         .iter()
         .map(|output| output.tensor.data().len())
         .sum();
-    let mut out = Vec::with_capacity(256 + 4 * data);
+    let mut out = Vec::with_capacity(256 + TEXT_PER_BYTE * data);
     write_answer_head(&mut out, answer);
     match style {
         Style::Rows => write_rows(&mut out, answer, nan)?,

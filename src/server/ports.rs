@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 
 use crate::config::{ConnectionLimits, Limits, ServerConfig};
 use crate::error::{Error, Result};
-use crate::exchange::bodies::BodyBudget;
 use crate::grpc;
 use crate::http::connections::Connections;
 use crate::http::route::Route;
 use crate::http::{self, App};
+use crate::in_flight::RequestBudget;
 use crate::service::Service;
 use crate::service::repository::Door;
 use crate::shutdown::Shutdown;
@@ -31,7 +31,7 @@ pub struct Core {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     pub limits: Limits,
-    pub bodies: BodyBudget,
+    pub in_flight: RequestBudget,
 }
 
 /// Everything that answers.
@@ -157,7 +157,7 @@ impl Core {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             limits: self.limits,
-            bodies: self.bodies.clone(),
+            in_flight: self.in_flight.clone(),
             door,
             routes,
         }
@@ -169,7 +169,7 @@ impl Core {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             limits: self.limits,
-            bodies: self.bodies.clone(),
+            in_flight: self.in_flight.clone(),
             request_timeout: config.request_timeout,
             body_timeout: config.connections.body_timeout,
         }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::ending::Ending;
+use crate::in_flight::Room;
 use crate::oip::parameters::OutputParameters;
 use crate::oip::request::WantedOutput;
 use crate::repository::remote::Status;
@@ -26,6 +27,8 @@ pub struct InferRequest {
     pub priority: Option<u32>,
     /// How long it took to read the request once all of it was there.
     pub decoding: Duration,
+    /// What its outputs may take of the memory, which they hold until the answer is written.
+    pub room: Room,
 }
 
 /// An output that a request asks for.

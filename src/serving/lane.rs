@@ -6,6 +6,7 @@
 //! counted alike, and stands behind `catch_unwind`: a panic costs its own request and nothing else.
 
 mod admission;
+mod answers;
 mod job;
 mod pieces;
 mod runner;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use self::admission::{Gate, expired, gone, lost, overdue};
+use self::answers::{Answers, taken_by};
 use self::job::{Backlog, Job, Reply, size};
 use self::pieces::Cut;
 use self::runner::{Apart, Runner};
@@ -30,6 +32,7 @@ use super::queue::Queue;
 use super::statistics::Statistics;
 use crate::engine::{Model, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::in_flight::Room;
 use crate::telemetry::metrics::{DropReason, ModelMetrics};
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::signature::CheckedInputs;
@@ -74,6 +77,8 @@ pub struct Request {
     pub deadline: Instant,
     /// From 1 on, the first going first; the model's default where it names none of its levels.
     pub priority: Option<u32>,
+    /// What its outputs may take of the memory.
+    pub room: Room,
 }
 
 /// The outputs of a request, in the signature's order, and how long it took.
@@ -84,6 +89,14 @@ pub struct Completed {
     /// The rows of the run that it shared with others.
     pub batch_rows: usize,
     pub timing: Timing,
+}
+
+impl Completed {
+    /// The same, if there is room for its outputs.
+    fn within(self, room: &Room) -> Result<Completed> {
+        room.came(taken_by(&self.outputs))?;
+        Ok(self)
+    }
 }
 
 /// The phases of a request at a model.
@@ -146,6 +159,7 @@ impl Lane {
                 costs,
                 joins,
                 apart: Apart::default(),
+                answers: Answers::default(),
                 sessions: Mutex::default(),
             },
         });
@@ -190,7 +204,7 @@ impl Lane {
             return Err(expired());
         }
         for _ in 0..TRIES_HERE {
-            match self.shared.run_here(&request.inputs) {
+            match self.shared.run_here(&request) {
                 Here::Done(result) => return result,
                 // Another short run is about to end; others get their turn meanwhile.
                 Here::Busy => tokio::task::yield_now().await,
@@ -199,11 +213,14 @@ impl Lane {
         }
         let gate = Gate::new(&self.shared.knobs, &request);
         // Before anything is cut or counted: what can never fit costs nothing.
-        self.shared.check_size(size(&request.inputs), &gate)?;
+        let size = size(&request.inputs);
+        self.shared.check_size(size, &gate)?;
+        let answers = &self.shared.runner.answers;
+        request.room.expect(answers.expected(size))?;
         let (class, joins) = self.shared.runner.class(&request.inputs);
         let costs = &self.shared.runner.costs;
         let counts = match joins {
-            true => pieces::counts(costs, &class, size(&request.inputs)),
+            true => pieces::counts(costs, &class, size),
             false => Vec::new(),
         };
         let shape = Shape { class, joins };
@@ -238,7 +255,8 @@ struct Shape {
 
 impl Shared {
     /// Runs a short request on the calling thread, unless others wait or the machine is busy.
-    fn run_here(&self, inputs: &CheckedInputs) -> Here {
+    fn run_here(&self, request: &Request) -> Here {
+        let Request { inputs, room, .. } = request;
         let (size, runner) = (size(inputs), &self.runner);
         if size.rows > self.knobs.queue.rows
             || size.bytes > self.knobs.queue.bytes
@@ -252,7 +270,10 @@ impl Shared {
             return Here::Never;
         }
         match self.budget.try_acquire_async() {
-            Some(_permit) => Here::Done(runner.run_prepared(inputs)),
+            Some(_permit) => {
+                let result = runner.run_prepared(inputs);
+                Here::Done(result.and_then(|completed| completed.within(room)))
+            }
             None => Here::Busy,
         }
     }

@@ -301,16 +301,16 @@ impl Metrics {
         );
     }
 
-    /// Shows what the bodies of requests in flight take and may take.
-    pub fn show_bodies(&self, read: impl Fn() -> usize + Send + Sync + 'static, most: usize) {
+    /// Shows what requests in flight take and may take.
+    pub fn show_in_flight(&self, read: impl Fn() -> usize + Send + Sync + 'static, most: usize) {
         self.read_gauge(
             "onnxd_bodies_in_flight_bytes",
-            "Bytes of the bodies of requests in flight.",
+            "Bytes that requests in flight take: their bodies, inputs, outputs and answers.",
             move || read() as u64,
         );
         self.read_gauge(
             "onnxd_bodies_in_flight_capacity_bytes",
-            "Bytes that these bodies may have together.",
+            "Bytes that requests in flight may take together.",
             move || most as u64,
         );
     }

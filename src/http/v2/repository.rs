@@ -101,7 +101,7 @@ async fn read<T: DeserializeOwned + Default>(app: &App, body: Body) -> Result<T>
         Body::new(Limited::new(body, limit)),
         0,
         limit,
-        &mut app.bodies.hold(),
+        &app.in_flight.hold(),
     )
     .await?;
     if body.trim_ascii().is_empty() {

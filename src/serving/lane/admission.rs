@@ -7,6 +7,7 @@ use tracing::Span;
 use super::job::{Job, Load, Reply, size};
 use super::{Request, Shape, Shared, Split};
 use crate::error::{Error, ErrorKind, Result};
+use crate::in_flight::Room;
 use crate::repository::scheduling::TimeoutAction;
 use crate::serving::batcher::{Queued as _, Refused, Size, Ticket};
 use crate::serving::knobs::Knobs;
@@ -24,6 +25,7 @@ pub struct Gate {
     deadline: Instant,
     /// Until then it must have begun to run, where that comes before the deadline.
     pub waits_until: Option<Instant>,
+    room: Room,
 }
 
 impl Gate {
@@ -39,6 +41,7 @@ impl Gate {
             level,
             deadline: request.deadline,
             waits_until: until.filter(|until| *until < request.deadline),
+            room: request.room.clone(),
         }
     }
 }
@@ -62,6 +65,7 @@ impl Shared {
             queued_at: Instant::now(),
             span: Span::current(),
             reply,
+            room: gate.room.clone(),
             load: self.backlog.add(gate.level, work),
         }
     }

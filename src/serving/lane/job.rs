@@ -10,6 +10,7 @@ use tracing::Span;
 use super::Completed;
 use super::stretch::Stretch;
 use crate::error::Result;
+use crate::in_flight::Room;
 use crate::serving::batcher::{Queued, Size};
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::signature::CheckedInputs;
@@ -25,8 +26,17 @@ pub struct Job {
     pub queued_at: Instant,
     pub span: Span,
     pub reply: Reply,
+    pub room: Room,
     /// What it counts for in the backlog, until it is dropped.
     pub load: Load,
+}
+
+impl Job {
+    /// Answers; with an error where there is no room for the outputs.
+    pub fn answer(self, result: Result<Completed>) {
+        let fits = |completed: Completed| completed.within(&self.room);
+        self.reply.send(result.and_then(fits));
+    }
 }
 
 impl Queued for Job {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::answers::Answers;
 use super::job::{Job, Reply, size};
 use super::{Completed, Split, Timing};
 use crate::engine::{Model, Session};
@@ -57,6 +58,7 @@ pub struct Runner {
     /// Whether it is proven that requests may be joined.
     pub joins: bool,
     pub apart: Apart,
+    pub answers: Answers,
     /// Sessions that nobody uses now. Permits bound how many there ever are.
     pub sessions: Mutex<Vec<Box<dyn Session>>>,
 }
@@ -126,6 +128,7 @@ impl Runner {
         self.metrics.ran(inputs.rows());
         passed(queue, compute);
         let outputs = result?;
+        self.answers.learn(size(inputs), &outputs);
         if is_telling {
             let class = || self.class(inputs).0;
             self.costs.learn(class, size(inputs), compute);
@@ -192,7 +195,7 @@ impl Runner {
                 self.passed(&job, queue, compute);
             });
             drop(_in_span);
-            job.reply.send(result);
+            job.answer(result);
         }
     }
 
@@ -219,7 +222,7 @@ impl Runner {
             compute,
             is_telling,
         } = self.execute(&inputs, preparation);
-        let outputs = match result {
+        let joined = match result {
             Ok(outputs) => outputs,
             Err(error) => {
                 let (requests, rows, reason) = (batch.len(), inputs.rows(), error.chain());
@@ -237,20 +240,22 @@ impl Runner {
             let class = &batch[0].class;
             self.costs.learn_joined(class, size(&inputs), compute);
         }
-        let Some(outputs) = apart(&outputs, &counts) else {
+        let Some(outputs) = apart(&joined, &counts) else {
             self.keep_apart(&batch[0].class);
             return Joined::Apart(batch);
         };
         self.metrics.ran(inputs.rows());
+        self.answers.learn(size(&inputs), &joined);
         for (job, outputs) in batch.into_iter().zip(outputs) {
             let queue = started - job.queued_at;
             self.passed(&job, queue, compute);
-            job.reply.send(Ok(Completed {
+            let completed = Completed {
                 outputs,
                 rows: job.inputs.rows(),
                 batch_rows: inputs.rows(),
                 timing: Timing { queue, compute },
-            }));
+            };
+            job.answer(Ok(completed));
         }
         Joined::Answered
     }
