@@ -5,6 +5,7 @@ import pytest
 import requests
 import v2
 from engines import health
+from flood import DOCUMENTED, Flood
 from polling import wait_until
 from server import Server
 from weights import heavy
@@ -99,3 +100,34 @@ def test_models_that_are_loaded_side_by_side_are_promised_their_memory_first(sta
     assert 1 < len(served) < 8, states(server)
     assert all(ask(server, session, name) == 200 for name in served)
     assert group.kills() == KILLED_NOBODY
+
+
+@pytest.fixture
+def flooded(start):
+    # So that neither the rows nor the time are what bounds it.
+    settings = {"ONNXD_INFERENCE__QUEUE_ROWS": "1000000", "ONNXD_SERVER__REQUEST_TIMEOUT_MS": "120000"}
+    return start({"slow": heavy(4)}, **settings)
+
+
+def check_unharmed(server, session, group):
+    """It serves as before, and holds nothing any more for requests that are gone."""
+    assert server.process.poll() is None and server.get("/health/ready").ok
+    wait_until(lambda: metric(server, "onnxd_bodies_in_flight_bytes") == 0, 10, "nothing is held")
+    assert ask(server, session, "slow") == 200
+    assert group.kills() == KILLED_NOBODY
+
+
+@pytest.mark.parametrize("client", ["reads_at_once", "reads_text", "reads_nothing"])
+def test_a_flood_of_large_requests_is_answered_by_what_is_documented(flooded, session, group, client):
+    flood = Flood(flooded, "slow", WIDTH)
+    seen = flood.run(getattr(flood, client))
+    assert set(seen) <= DOCUMENTED and seen[200] > 0 and seen[429] > 0, seen
+    check_unharmed(flooded, session, group)
+
+
+def test_a_flood_over_grpc_is_answered_alike(flooded, session, group, tmp_path):
+    flood = Flood(flooded, "slow", WIDTH)
+    seen = flood.run(flood.speaks_grpc(tmp_path))
+    ok, resource_exhausted = 0, 8
+    assert set(seen) <= {ok, resource_exhausted, "closed"} and seen[ok] > 0 and seen[resource_exhausted] > 0, seen
+    check_unharmed(flooded, session, group)
