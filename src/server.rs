@@ -80,7 +80,7 @@ impl Server {
             log: _,
         } = config;
         let source = Origin::of(&repository, &metrics)?;
-        let listeners = Listeners::bind(&server).await?;
+        let listeners = Listeners::bind(&server)?;
         let registry = Arc::new(Registry::default());
         if shown.triton_aliases {
             let registry = Arc::downgrade(&registry);

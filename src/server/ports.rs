@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{ConnectionLimits, Limits, ServerConfig};
 use crate::error::{Error, Result};
@@ -51,25 +51,28 @@ pub struct Port {
     connections: Connections,
 }
 
+/// So many connections may wait to be accepted, or as many as the system allows: a client whose connection finds no place
+/// tries again after a second.
+const BACKLOG: u32 = 4096;
 /// What the admin address has of the connections, and of the descriptors that there are for them: few ask there.
 const ADMIN_PERCENT: usize = 10;
 /// It has this many at least.
 const FEWEST_ADMIN: usize = 16;
 
 impl Listeners {
-    /// Binds every address that the configuration names.
-    pub async fn bind(config: &ServerConfig) -> Result<Listeners> {
+    /// Binds every address that the configuration names, within a runtime.
+    pub fn bind(config: &ServerConfig) -> Result<Listeners> {
         let http = SocketAddr::new(config.address, config.port);
-        let http = bind(http, "server.port").await?;
+        let http = bind(http, "server.port")?;
         let grpc = match config.grpc_port {
             Some(port) => {
                 let address = SocketAddr::new(config.address, port);
-                Some(bind(address, "server.grpc_port").await?)
+                Some(bind(address, "server.grpc_port")?)
             }
             None => None,
         };
         let admin = match config.admin_address {
-            Some(address) => Some(bind(address, "server.admin_address").await?),
+            Some(address) => Some(bind(address, "server.admin_address")?),
             None => None,
         };
         Ok(Listeners { http, grpc, admin })
@@ -176,9 +179,18 @@ impl Core {
     }
 }
 
-async fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
-    let cannot = |error| {
-        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+fn bind(wanted: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let listen = || {
+        let socket = match wanted {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A server that starts anew need not wait for the connections of the last one.
+        socket.set_reuseaddr(true)?;
+        socket.bind(wanted)?;
+        socket.listen(BACKLOG)
     };
-    TcpListener::bind(wanted).await.map_err(cannot)
+    listen().map_err(|error| {
+        Error::unavailable(format!("cannot listen on {wanted} ({setting})")).with_source(error)
+    })
 }
