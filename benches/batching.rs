@@ -8,12 +8,12 @@
 //! as a Poisson process (the same arrivals for all three), at 50 to 200 % of the capacity, which is what the best of the
 //! three answers to a closed loop of many clients. The three take turns in each round, so that what slows the machine
 //! slows all; the load is a thread of this process, which shares the machine and is told where it fell behind. What is told
-//! is the median of the rounds. `p99` is of accepted requests, from when each was due.
+//! is the median of the rounds, and of the rounds' ratios. `p99` is of accepted requests, from when each was due.
 //!
 //! In the comparison each load stands for itself: the answers a second against the better of the other two, and p99
 //! against the better of those of the other two that answer as much; one that refuses most has it easy with the rest.
 //!
-//! `cargo bench --bench batching -- [--rounds 3] [--seconds 3] [--network recurrent|convolutions]`; ORT_DYLIB_PATH names
+//! `cargo bench --bench batching -- [--rounds 5] [--seconds 2] [--network recurrent|convolutions]`; ORT_DYLIB_PATH names
 //! ONNX Runtime.
 
 mod support;
@@ -123,8 +123,8 @@ impl Options {
             value(name).map_or(otherwise, |text| text.parse().expect("a number"))
         };
         Options {
-            rounds: number("--rounds", 3.0) as usize,
-            time: Duration::from_secs_f64(number("--seconds", 3.0)),
+            rounds: number("--rounds", 5.0) as usize,
+            time: Duration::from_secs_f64(number("--seconds", 2.0)),
             network: value("--network"),
         }
     }
@@ -424,30 +424,44 @@ fn judge(network: &Network, cells: &[Cell], batch: Duration) -> bool {
     );
     for ours in of("ours") {
         let (load, arrive, _) = ours.key;
-        let others: Vec<_> = cells
-            .iter()
-            .filter(|cell| cell.key.0 == load && cell.key.1 == arrive && cell.key.2 != "ours")
-            .collect();
-        let rate = others.iter().map(|cell| cell.rate()).fold(0.0, f64::max);
-        let share = ours.rate() / rate;
+        let is_other =
+            |cell: &&Cell| (cell.key.0, cell.key.1) == (load, arrive) && cell.key.2 != "ours";
+        let others: Vec<_> = cells.iter().filter(is_other).collect();
+        let by_rate = |a: &&&Cell, b: &&&Cell| a.rate().total_cmp(&b.rate());
+        let most = others.iter().max_by(by_rate).expect("there are two");
+        let share = ratio(&ours.answers, &most.answers);
         verdict(
             share >= 1.0 - TOLERANCE,
             format!(
-                "{load} %, {arrive}: {:.3} of the better one's answers/s",
-                share
+                "{load} %, {arrive}: {share:.3} of the better one's answers/s ({:.0}, {})",
+                most.rate(),
+                most.key.2
             ),
         );
-        let equals = others
-            .iter()
-            .filter(|cell| cell.rate() >= ours.rate() * (1.0 - TOLERANCE));
-        let p99 = equals.map(|cell| cell.p99()).fold(f64::INFINITY, f64::min);
-        if p99.is_finite() {
-            let ratio = ours.p99() / p99;
+        let as_much = |cell: &&&Cell| ratio(&cell.answers, &ours.answers) >= 1.0 - TOLERANCE;
+        let by_p99 = |a: &&&Cell, b: &&&Cell| a.p99().total_cmp(&b.p99());
+        if let Some(soonest) = others.iter().filter(as_much).min_by(by_p99) {
+            let share = ratio(&ours.p99s, &soonest.p99s);
             verdict(
-                ratio <= 1.0 + TOLERANCE,
-                format!("{load} %, {arrive}: {ratio:.3} of the better one's p99 ({p99:.1} ms)"),
+                share <= 1.0 + TOLERANCE,
+                format!(
+                    "{load} %, {arrive}: {share:.3} of the better one's p99 ({:.1} ms, {})",
+                    soonest.p99(),
+                    soonest.key.2
+                ),
             );
         }
     }
     all_hold
+}
+
+/// The median of what each round says, in which both took their turns.
+fn ratio(these: &[f64], those: &[f64]) -> f64 {
+    median(
+        these
+            .iter()
+            .zip(those)
+            .map(|(this, that)| this / that)
+            .collect(),
+    )
 }
