@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use onnxd::config::load::Sources;
 use onnxd::config::{Config, EngineRules, ModelsConfig};
 use onnxd::engine::{Engines, STACK_BYTES, Session};
+use onnxd::in_flight::{RequestBudget, Room};
 use onnxd::repository::store::Local;
 use onnxd::serving::batcher::Size;
 use onnxd::serving::board::Board;
@@ -243,6 +244,7 @@ async fn first_requests(deployment: &Arc<Deployment>, inputs: &CheckedInputs) {
                     inputs: inputs.clone(),
                     deadline: far(),
                     priority: None,
+                    room: Room::new(RequestBudget::new(usize::MAX).hold(), 1),
                 })
                 .await
                 .expect("the model runs");
