@@ -119,6 +119,7 @@ image() {
     update_package_lists
     need docker.io test -x /usr/sbin/dockerd
     need debootstrap command -v debootstrap
+    release_binary
     run_pytest tests/image
 }
 

@@ -1,7 +1,7 @@
 """Stand-ins for the images that the Dockerfile starts from, for machines that reach no image registry.
 
-They are made of Debian's packages and of this machine's Rust toolchain, under
-the names that the Dockerfile gives. Like the real ones, the last one has no
+They are made of Debian's packages, of this machine's Rust toolchain and of the
+crates that it has compiled, under the names that the Dockerfile gives. Like the real ones, the last one has no
 shell.
 """
 
@@ -25,12 +25,13 @@ def names(dockerfile):
     return build, final
 
 
-def make_build_base(daemon, name, folder):
+def make_build_base(daemon, name, folder, built):
     root = folder / "build-base"
     # Of what the real one has: what Cargo needs.
     packages = "ca-certificates,gcc,libc6-dev"
     quietly(["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, root])
     add_toolchain(root)
+    add_dependencies(root, built)
     # A machine behind a proxy trusts certificates that Debian does not ship.
     shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
     load(daemon, name, root, "ENV PATH=/usr/local/rust/bin:/usr/bin:/bin CARGO_HOME=/usr/local/cargo")
@@ -59,6 +60,14 @@ def add_toolchain(root):
     settings = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"), "config.toml")
     if settings.exists():
         shutil.copy(settings, home)
+
+
+def add_dependencies(root, built):
+    """What the same toolchain has compiled here of the crates that the server is built from, where the Dockerfile builds.
+    Cargo takes over what it would compile likewise, which saves most of the build's time; the server itself is left out."""
+    for part in [".fingerprint", "build", "deps"]:
+        own = shutil.ignore_patterns("onnxd-*", "libonnxd-*")
+        shutil.copytree(built / part, root / "build/target/release" / part, ignore=own)
 
 
 def proxy_arguments():

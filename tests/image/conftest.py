@@ -31,7 +31,7 @@ def daemon():
 @pytest.fixture(scope="session")
 def base_images(daemon):
     build_base, final_base = bases.names(REPOSITORY / "Dockerfile")
-    bases.make_build_base(daemon, build_base, daemon.folder)
+    bases.make_build_base(daemon, build_base, daemon.folder, REPOSITORY / "target/release")
     bases.make_final_base(daemon, final_base, daemon.folder)
 
 
