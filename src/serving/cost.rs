@@ -175,6 +175,12 @@ impl Costs {
         Duration::try_from_secs_f64(seconds * batches).unwrap_or(Duration::MAX)
     }
 
+    /// How long a run of the best size takes; zero before the first one.
+    pub fn run(&self, class: &ShapeClass) -> Duration {
+        let seconds = self.lock().knee(class, &self.bounds).seconds;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// Whether such a request is known to take less than a hop to another thread and back.
     pub fn is_short(&self, size: Size) -> bool {
         self.pace.is_short(size)

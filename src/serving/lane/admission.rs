@@ -94,8 +94,8 @@ impl Shared {
         let Size { rows, bytes } = jobs.iter().map(|job| job.size()).sum();
         let first = jobs.first();
         let wait = first.map_or(Duration::ZERO, |job| self.wait(&job.load));
-        if let Some(target) = self.knobs.latency_target
-            && wait > target
+        if let Some((job, target)) = first.zip(self.knobs.latency_target)
+            && wait > self.patience(job, target)
         {
             return Err(is_late(wait, target));
         }
@@ -137,6 +137,12 @@ impl Shared {
         })
     }
 
+    /// How long a request may have to wait, so that its run ends in time; half of the target where runs take long.
+    fn patience(&self, job: &Job, target: Duration) -> Duration {
+        let run = self.runner.costs.run(&job.class);
+        target.saturating_sub(run).max(target / 2)
+    }
+
     /// How long a request may well have to wait.
     fn wait(&self, load: &Load) -> Duration {
         load.stretch().of(self.expected_wait(load))
@@ -172,7 +178,7 @@ impl Shared {
 
 fn is_late(wait: Duration, target: Duration) -> Error {
     let message = format!(
-        "the model is {} ms behind, more than its latency target of {} ms; try again later",
+        "the model is {} ms behind, too much for its latency target of {} ms; try again later",
         milliseconds(wait),
         target.as_millis()
     );
