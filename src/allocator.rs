@@ -24,9 +24,10 @@ unsafe extern "C" {
 }
 
 /// mimalloc's `mi_option_purge_delay`, which is a second unless it is set. Large requests come and go faster than that:
-/// what they leave is then taken once more before it is given back.
+/// what they leave is then taken once more before it is given back. Were it given back much sooner, runs whose sizes
+/// change would take their memory anew each time.
 const PURGE_DELAY: c_int = 15;
-const PURGE_DELAY_MS: c_long = 10;
+const PURGE_DELAY_MS: c_long = 100;
 
 /// From how many bytes on an allocation is counted.
 const LARGE: usize = 1 << 20;

@@ -252,4 +252,9 @@ fn leave_to_requests(model: &dyn Model) -> Result<()> {
 pub trait Session: Send {
     /// Runs the model once; the outputs come in the signature's order.
     fn run(&mut self, inputs: &CheckedInputs) -> Result<Vec<Tensor>>;
+
+    /// Whether the thread that calls does all the computing, so that its CPU time is what a run costs.
+    fn computes_here(&self) -> bool {
+        false
+    }
 }

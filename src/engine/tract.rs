@@ -121,4 +121,8 @@ impl Session for TractSession {
         let plan = self.0.plan_for(inputs)?;
         run::run(&plan, self.0.signature(), inputs)
     }
+
+    fn computes_here(&self) -> bool {
+        true
+    }
 }

@@ -7,6 +7,7 @@
 mod curve;
 pub mod measure;
 mod pace;
+pub mod stopwatch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

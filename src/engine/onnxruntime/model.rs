@@ -130,6 +130,7 @@ impl Model for OnnxRuntimeModel {
         Ok(Box::new(OnnxRuntimeSession {
             shared: self.shared(threads)?,
             signature: self.signature.clone(),
+            threads,
         }))
     }
 
@@ -145,6 +146,7 @@ impl Model for OnnxRuntimeModel {
 struct OnnxRuntimeSession {
     shared: Arc<SharedSession>,
     signature: Arc<Signature>,
+    threads: usize,
 }
 
 impl Session for OnnxRuntimeSession {
@@ -156,5 +158,9 @@ impl Session for OnnxRuntimeSession {
         let outputs =
             outputs.map(|(spec, value)| convert::output(spec, value, &self.shared, &inputs));
         outputs.collect()
+    }
+
+    fn computes_here(&self) -> bool {
+        self.threads == 1
     }
 }

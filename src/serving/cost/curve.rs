@@ -7,7 +7,7 @@
 /// So many times are kept for each size.
 const WINDOW: usize = 9;
 /// A batch must be so much cheaper a row than a smaller one to be worth the wait for its rows.
-const WORTH_IT: f64 = 0.97;
+const WORTH_IT: f64 = 0.95;
 /// The largest size that is told apart is two to the power of one less than this.
 pub const SIZES: usize = 17;
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::stopwatch::{Stopwatch, Times};
 use super::{Costs, Size};
 use crate::engine::{Model, Session};
 use crate::error::{Result, guarded};
@@ -105,11 +106,11 @@ impl Climb<'_> {
             let Some(_permit) = permit else {
                 return Ok(None);
             };
-            let started = Instant::now();
+            let watch = Stopwatch::start(session.computes_here());
             let outputs = session.run(&inputs)?;
-            let took = started.elapsed();
+            let Times { cost, .. } = watch.stop();
             output_bytes = outputs.iter().map(|output| output.data().len()).sum();
-            Ok(Some(took))
+            Ok(Some(cost))
         };
         let began = Instant::now();
         let Some(mut took) = run()? else {

@@ -19,6 +19,9 @@ use crate::tensor::signature::CheckedInputs;
 /// The soonest and the latest that a refused client is told to try again.
 const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
 
+/// A wait of such a part of the latency target tells how much longer waits are than expected; shorter ones hang on chance.
+const TELLING: u32 = 16;
+
 /// What goes for one request at the queue.
 pub struct Gate {
     level: usize,
@@ -169,7 +172,7 @@ impl Shared {
         else {
             return;
         };
-        if self.wait(load) >= target / 4 {
+        if self.wait(load) >= target / TELLING {
             let expected = self.expected_wait(load);
             load.stretch().learn(expected, queued_at.elapsed());
         }

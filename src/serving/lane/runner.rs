@@ -15,6 +15,7 @@ use crate::engine::{Model, Session};
 use crate::error::{Result, guarded};
 use crate::serving::batcher::{Queued, is_useful};
 use crate::serving::cost::Costs;
+use crate::serving::cost::stopwatch::{Stopwatch, Times};
 use crate::serving::statistics::Statistics;
 use crate::telemetry::metrics::{DropReason, ModelMetrics};
 use crate::tensor::batch::{self, ShapeClass};
@@ -31,10 +32,17 @@ enum Preparation {
     Due,
 }
 
+/// How closely a run is looked at: to ask for a thread's CPU time takes longer than the shortest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Glance,
+    Close,
+}
+
 /// What came of a run of the engine.
 struct Run {
     result: Result<Vec<Tensor>>,
-    compute: Duration,
+    times: Times,
     /// Whether it tells how long such a run takes: one that failed, or prepared something first, does not.
     is_telling: bool,
 }
@@ -109,29 +117,31 @@ impl Runner {
     /// Runs one request where it is, whose inputs the model is prepared for. Whoever calls holds a permit.
     pub fn run_prepared(&self, inputs: &CheckedInputs) -> Result<Completed> {
         let passed = |queue, compute| self.metrics.passed(queue, compute);
-        self.run_one(inputs, Preparation::Done, Duration::ZERO, passed)
+        let look = (Preparation::Done, Look::Glance);
+        self.run_one(inputs, look, Duration::ZERO, passed)
     }
 
     /// Runs one request, or a piece of one, which is told how long it took, whatever came of it.
     fn run_one(
         &self,
         inputs: &CheckedInputs,
-        preparation: Preparation,
+        look: (Preparation, Look),
         queue: Duration,
         passed: impl FnOnce(Duration, Duration),
     ) -> Result<Completed> {
         let Run {
             result,
-            compute,
+            times,
             is_telling,
-        } = self.execute(inputs, preparation);
+        } = self.execute(inputs, look);
+        let compute = times.took;
         self.metrics.ran(inputs.rows());
         passed(queue, compute);
         let outputs = result?;
         self.answers.learn(size(inputs), &outputs);
         if is_telling {
             let class = || self.class(inputs).0;
-            self.costs.learn(class, size(inputs), compute);
+            self.costs.learn(class, size(inputs), times.cost);
         }
         let has_its_rows = |output| batch::rows(output) == Some(inputs.rows());
         if self.joins && inputs.is_in_rows() && !outputs.iter().all(has_its_rows) {
@@ -190,8 +200,8 @@ impl Runner {
             }
             let _in_span = job.span.enter();
             let queue = started - job.queued_at;
-            let preparation = self.preparation(&job.inputs);
-            let result = self.run_one(&job.inputs, preparation, queue, |queue, compute| {
+            let look = (self.preparation(&job.inputs), Look::Close);
+            let result = self.run_one(&job.inputs, look, queue, |queue, compute| {
                 self.passed(&job, queue, compute);
             });
             drop(_in_span);
@@ -219,9 +229,10 @@ impl Runner {
         }
         let Run {
             result,
-            compute,
+            times,
             is_telling,
-        } = self.execute(&inputs, preparation);
+        } = self.execute(&inputs, (preparation, Look::Close));
+        let compute = times.took;
         let joined = match result {
             Ok(outputs) => outputs,
             Err(error) => {
@@ -238,7 +249,7 @@ impl Runner {
         };
         if is_telling {
             let class = &batch[0].class;
-            self.costs.learn_joined(class, size(&inputs), compute);
+            self.costs.learn_joined(class, size(&inputs), times.cost);
         }
         let Some(outputs) = apart(&joined, &counts) else {
             self.keep_apart(&batch[0].class);
@@ -285,32 +296,40 @@ impl Runner {
     }
 
     /// Runs the engine.
-    fn execute(&self, inputs: &CheckedInputs, preparation: Preparation) -> Run {
-        let started = Instant::now();
-        let result = self.run_guarded(inputs);
-        let compute = started.elapsed();
+    fn execute(&self, inputs: &CheckedInputs, (preparation, look): (Preparation, Look)) -> Run {
+        let mut watch = Stopwatch::start(false);
+        let result = guarded("while running", || {
+            self.run_session(inputs, look, &mut watch)
+        });
+        let times = watch.stop();
         if result.is_ok() {
-            self.statistics.ran(inputs.rows(), compute);
+            self.statistics.ran(inputs.rows(), times.took);
         }
         Run {
             is_telling: preparation == Preparation::Done && result.is_ok(),
             result,
-            compute,
+            times,
         }
     }
 
     /// A session that panicked cannot be trusted and is not given back; the next run makes a fresh one.
-    fn run_guarded(&self, inputs: &CheckedInputs) -> Result<Vec<Tensor>> {
-        guarded("while running", || {
-            let idle = self.sessions().pop();
-            let mut session = match idle {
-                Some(session) => session,
-                None => self.model.session(self.split.threads)?,
-            };
-            let result = session.run(inputs);
-            self.give_back(session);
-            result
-        })
+    fn run_session(
+        &self,
+        inputs: &CheckedInputs,
+        look: Look,
+        watch: &mut Stopwatch,
+    ) -> Result<Vec<Tensor>> {
+        let idle = self.sessions().pop();
+        let mut session = match idle {
+            Some(session) => session,
+            None => self.model.session(self.split.threads)?,
+        };
+        if look == Look::Close && session.computes_here() {
+            *watch = Stopwatch::start(true);
+        }
+        let result = session.run(inputs);
+        self.give_back(session);
+        result
     }
 
     /// Keeps a session for the next run.
