@@ -116,6 +116,9 @@ impl Target<'_> {
                             200 => *answered.borrow_mut() += 1,
                             _ => tokio::time::sleep(PAUSE).await,
                         }
+                        if connection.ends() {
+                            connection = Connection::open(address).await;
+                        }
                     }
                 })
             };
@@ -163,7 +166,10 @@ impl Shared {
         let late = due.elapsed();
         let status = connection.ask(&self.request).await;
         let took = due.elapsed();
-        self.idle.borrow_mut().push(connection);
+        match connection.ends() {
+            true => self.connections.set(self.connections.get() - 1),
+            false => self.idle.borrow_mut().push(connection),
+        }
         let mut outcome = self.outcome.borrow_mut();
         outcome.latest = outcome.latest.max(late);
         *outcome.statuses.entry(status).or_default() += 1;
@@ -210,6 +216,16 @@ impl Connection {
                 return status;
             }
         }
+    }
+}
+
+impl Connection {
+    /// Whether the last answer says that there will be no other.
+    fn ends(&self) -> bool {
+        let end = self.answer.windows(4).position(|end| end == b"\r\n\r\n");
+        let head = end.map_or(&[][..], |end| &self.answer[..end]);
+        let close = b"connection: close";
+        head.windows(close.len()).any(|line| line == close)
     }
 }
 
