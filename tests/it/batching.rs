@@ -330,7 +330,7 @@ fn what_would_wait_beyond_the_latency_target_is_refused() {
     assert!(
         refused
             .text()
-            .contains("more than its latency target of 100 ms")
+            .contains("too much for its latency target of 100 ms")
     );
     assert_eq!(refused.header("retry-after"), Some("1"));
     server.gate.open();
