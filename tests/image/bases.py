@@ -12,6 +12,8 @@ from pathlib import Path
 
 RELEASE = "bookworm"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+# The same in the image, since Cargo tells what it has compiled by where the sources lie.
+CARGO_HOME = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
 # What of distroless' cc image a binary may link against.
 LIBRARIES = ["libc6", "libgcc-s1", "libgomp1", "libssl3", "libstdc++6"]
 
@@ -34,7 +36,7 @@ def make_build_base(daemon, name, folder, built):
     add_dependencies(root, built)
     # A machine behind a proxy trusts certificates that Debian does not ship.
     shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
-    load(daemon, name, root, "ENV PATH=/usr/local/rust/bin:/usr/bin:/bin CARGO_HOME=/usr/local/cargo")
+    load(daemon, name, root, f"ENV PATH=/usr/local/rust/bin:/usr/bin:/bin CARGO_HOME={CARGO_HOME}")
 
 
 def make_final_base(daemon, name, folder):
@@ -54,10 +56,10 @@ def add_toolchain(root):
     sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
     for part in ["bin", "lib"]:
         shutil.copytree(Path(sysroot, part), root / "usr/local/rust" / part, symlinks=True)
-    home = root / "usr/local/cargo"
-    home.mkdir()
+    home = root / CARGO_HOME.relative_to("/")
+    home.mkdir(parents=True)
     # Where the machine names a mirror of crates.io, the build needs it too.
-    settings = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"), "config.toml")
+    settings = CARGO_HOME / "config.toml"
     if settings.exists():
         shutil.copy(settings, home)
 
