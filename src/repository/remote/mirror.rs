@@ -34,6 +34,7 @@ use crate::telemetry::metrics::{RepositoryMetrics, SyncOutcome};
 const DOWNLOADS: usize = 4;
 /// After so many failed downloads the rest of a look is not tried.
 const MOST_FAILURES: usize = 8;
+const NOT_TRIED: &str = "not tried, since others failed";
 /// A repository that changes all the while is published as far as it held still in so many listings.
 const MOST_ROUNDS: usize = 3;
 
@@ -283,7 +284,7 @@ impl Mirror {
             let failures = &failures;
             async move {
                 if failures.get() >= MOST_FAILURES {
-                    return (name, Err(Failure::new("not tried, since others failed")));
+                    return (name, Err(Failure::new(NOT_TRIED)));
                 }
                 let half = cache.half(number);
                 let fetched = download(store, cache, &name, &listed, &half).await;
@@ -303,6 +304,7 @@ impl Mirror {
         let downloads = downloads.map(one).buffer_unordered(DOWNLOADS);
         let ended: Vec<(FileName, Result<Entry, Failure>)> = self.block_on(downloads.collect());
         let (mut fetched, mut failed) = (Files::new(), BTreeMap::new());
+        let mut tried = BTreeSet::new();
         for (name, result) in ended {
             match result {
                 Ok(entry) => {
@@ -310,12 +312,15 @@ impl Mirror {
                     fetched.insert(name, entry);
                 }
                 Err(failure) => {
+                    if failure.reason() != NOT_TRIED {
+                        tried.insert(name.clone());
+                    }
                     let failure = failure.about(name.as_str());
                     failed.insert(name, failure);
                 }
             }
         }
-        self.failed = failed.keys().cloned().collect();
+        self.failed = tried;
         (fetched, failed)
     }
 
