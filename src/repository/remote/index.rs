@@ -82,10 +82,8 @@ pub fn to_fetch(
 
 /// The file that is as it was listed, where there is one.
 fn entry<'a>(name: &FileName, identity: &Identity, files: [&'a Files; 2]) -> Option<&'a Entry> {
-    let entries = files.into_iter().filter_map(|files| files.get(name));
-    entries
-        .into_iter()
-        .find(|entry| entry.identity == *identity)
+    let mut entries = files.into_iter().filter_map(|files| files.get(name));
+    entries.find(|entry| entry.identity == *identity)
 }
 
 /// What is to be published after a listing, and the units that are not whole and stay as they are.

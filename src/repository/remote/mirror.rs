@@ -5,6 +5,7 @@
 
 mod look;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -34,7 +35,6 @@ use crate::telemetry::metrics::{RepositoryMetrics, SyncOutcome};
 const DOWNLOADS: usize = 4;
 /// After so many failed downloads the rest of a look is not tried.
 const MOST_FAILURES: usize = 8;
-const NOT_TRIED: &str = "not tried, since others failed";
 /// A repository that changes all the while is published as far as it held still in so many listings.
 const MOST_ROUNDS: usize = 3;
 
@@ -222,11 +222,7 @@ impl Mirror {
             let [_, listing] = &self.listings;
             let plan = index::to_fetch(listing, &self.published, &self.fetched);
             let mut has_fetched = false;
-            if let Err(failure) = self.check_room(&plan) {
-                // What is gone from the store still goes, and makes room.
-                let names = plan.into_keys();
-                failures = names.map(|name| (name, failure.clone())).collect();
-            } else if !plan.is_empty() {
+            if !plan.is_empty() {
                 let (fetched, failed) = self.fetch(store, plan);
                 has_fetched = !fetched.is_empty();
                 self.fetched.extend(fetched);
@@ -279,17 +275,22 @@ impl Mirror {
         store: &Store,
         files: BTreeMap<FileName, Identity>,
     ) -> (Files, BTreeMap<FileName, Failure>) {
-        let (cache, failures) = (&self.cache, std::cell::Cell::new(0));
+        if let Err(failure) = self.check_room(&files) {
+            // What is gone from the store still goes, and makes room.
+            let failed = files.into_keys().map(|name| (name, failure.clone()));
+            return (Files::new(), failed.collect());
+        }
+        let (cache, tried_in_vain) = (&self.cache, RefCell::new(BTreeSet::new()));
         let one = |(number, (name, listed)): (usize, (FileName, Identity))| {
-            let failures = &failures;
+            let tried_in_vain = &tried_in_vain;
             async move {
-                if failures.get() >= MOST_FAILURES {
-                    return (name, Err(Failure::new(NOT_TRIED)));
+                if tried_in_vain.borrow().len() >= MOST_FAILURES {
+                    return (name, Err(Failure::new("not tried, since others failed")));
                 }
                 let half = cache.half(number);
                 let fetched = download(store, cache, &name, &listed, &half).await;
                 if fetched.is_err() {
-                    failures.set(failures.get() + 1);
+                    tried_in_vain.borrow_mut().insert(name.clone());
                     let _ = std::fs::remove_file(half);
                 }
                 (name, fetched)
@@ -304,7 +305,6 @@ impl Mirror {
         let downloads = downloads.map(one).buffer_unordered(DOWNLOADS);
         let ended: Vec<(FileName, Result<Entry, Failure>)> = self.block_on(downloads.collect());
         let (mut fetched, mut failed) = (Files::new(), BTreeMap::new());
-        let mut tried = BTreeSet::new();
         for (name, result) in ended {
             match result {
                 Ok(entry) => {
@@ -312,15 +312,12 @@ impl Mirror {
                     fetched.insert(name, entry);
                 }
                 Err(failure) => {
-                    if failure.reason() != NOT_TRIED {
-                        tried.insert(name.clone());
-                    }
                     let failure = failure.about(name.as_str());
                     failed.insert(name, failure);
                 }
             }
         }
-        self.failed = tried;
+        self.failed = tried_in_vain.into_inner();
         (fetched, failed)
     }
 
