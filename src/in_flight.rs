@@ -56,6 +56,11 @@ impl RequestBudget {
             expected: AtomicUsize::new(0),
         })
     }
+
+    fn has_taken(&self, bytes: usize) -> bool {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= self.most);
+        self.taken.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
 }
 
 /// What is counted for so many bytes.
@@ -133,13 +138,6 @@ impl Held {
             "the requests in flight take {taken} of {most} bytes of memory (limits.bodies_in_flight_bytes), and {more} more for this one do not fit now; try again later"
         );
         Error::new(ErrorKind::QueueFull, message).with_retry_after(RETRY_AFTER)
-    }
-}
-
-impl RequestBudget {
-    fn has_taken(&self, bytes: usize) -> bool {
-        let fits = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= self.most);
-        self.taken.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 }
 

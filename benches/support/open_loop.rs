@@ -217,9 +217,7 @@ impl Connection {
             }
         }
     }
-}
 
-impl Connection {
     /// Whether the last answer says that there will be no other.
     fn ends(&self) -> bool {
         let end = self.answer.windows(4).position(|end| end == b"\r\n\r\n");

@@ -63,9 +63,7 @@ impl RawOutputs {
         let said = self.said.iter().find(|(name, _)| name == output);
         said.map_or(self.unless_said, |(_, is_raw)| *is_raw)
     }
-}
 
-impl RawOutputs {
     /// How many bytes an answer has about for each byte of these outputs.
     pub fn written_per_byte(&self, signature: &Signature) -> usize {
         match signature

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use self::admission::{Gate, expired, gone, lost, overdue};
-use self::answers::{Answers, taken_by};
+use self::answers::Answers;
 use self::job::{Backlog, Job, Reply, size};
 use self::pieces::Cut;
 use self::runner::{Apart, Runner};
@@ -36,7 +36,7 @@ use crate::in_flight::Room;
 use crate::telemetry::metrics::{DropReason, ModelMetrics};
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::signature::CheckedInputs;
-use crate::tensor::value::Tensor;
+use crate::tensor::value::{Tensor, bytes_of};
 
 /// How often a short request looks for its turn on an async thread before it queues.
 const TRIES_HERE: usize = 4;
@@ -94,7 +94,7 @@ pub struct Completed {
 impl Completed {
     /// The same, if there is room for its outputs.
     fn within(self, room: &Room) -> Result<Completed> {
-        room.came(taken_by(&self.outputs))?;
+        room.came(bytes_of(&self.outputs))?;
         Ok(self)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::batch;
 use super::dtype::DataType;
 use super::shape::Dims;
-use super::value::{NamedTensor, Tensor};
+use super::value::{NamedTensor, Tensor, bytes_of};
 use crate::error::{Error, Result};
 
 /// One dimension of a model's input or output.
@@ -117,7 +117,7 @@ impl CheckedInputs {
 
     /// How many bytes the tensors hold.
     pub fn bytes(&self) -> usize {
-        self.tensors.iter().map(|tensor| tensor.data().len()).sum()
+        bytes_of(&self.tensors)
     }
 
     /// Whether every input has as many rows as the request is counted for, at least one. Inputs whose first dimensions

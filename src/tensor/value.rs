@@ -140,6 +140,11 @@ impl Tensor {
     }
 }
 
+/// The bytes that tensors hold together.
+pub fn bytes_of(tensors: &[Tensor]) -> usize {
+    tensors.iter().map(|tensor| tensor.data().len()).sum()
+}
+
 /// Appends one string in the binary wire's form: its length as a `u32`, then its bytes.
 pub fn push_string(data: &mut Vec<u8>, string: &[u8]) -> Result<()> {
     let length = u32::try_from(string.len())

@@ -1,8 +1,8 @@
 """Stand-ins for the images that the Dockerfile starts from, for machines that reach no image registry.
 
 They are made of Debian's packages, of this machine's Rust toolchain and of the
-crates that it has compiled, under the names that the Dockerfile gives. Like the real ones, the last one has no
-shell.
+crates that it has compiled, under the names that the Dockerfile gives. Like the
+real ones, the last one has no shell.
 """
 
 import os

@@ -10,6 +10,7 @@ use crate::error::{Result, guarded};
 use crate::serving::budget::ComputeBudget;
 use crate::tensor::batch::ShapeClass;
 use crate::tensor::sample::Sample;
+use crate::tensor::value::bytes_of;
 
 /// All of it takes no longer than this, and one run more.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
@@ -109,7 +110,7 @@ impl Climb<'_> {
             let watch = Stopwatch::start(session.computes_here());
             let outputs = session.run(&inputs)?;
             let Times { cost, .. } = watch.stop();
-            output_bytes = outputs.iter().map(|output| output.data().len()).sum();
+            output_bytes = bytes_of(&outputs);
             Ok(Some(cost))
         };
         let began = Instant::now();

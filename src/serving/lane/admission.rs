@@ -162,19 +162,11 @@ impl Shared {
     /// Learns from a batch that is about to run how waits differ from what was expected, where they matter: requests that
     /// hardly wait tell nothing of it.
     pub(super) fn learn_wait(&self, batch: &[Job]) {
-        let first = batch.first();
-        let Some((
-            Job {
-                load, queued_at, ..
-            },
-            target,
-        )) = first.zip(self.knobs.latency_target)
-        else {
-            return;
-        };
-        if self.wait(load) >= target / TELLING {
-            let expected = self.expected_wait(load);
-            load.stretch().learn(expected, queued_at.elapsed());
+        if let Some((job, target)) = batch.first().zip(self.knobs.latency_target)
+            && self.wait(&job.load) >= target / TELLING
+        {
+            let expected = self.expected_wait(&job.load);
+            job.load.stretch().learn(expected, job.queued_at.elapsed());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::serving::batcher::Size;
-use crate::tensor::value::Tensor;
+use crate::tensor::value::{Tensor, bytes_of};
 
 /// Outputs are told for so many bytes of inputs, since one byte may give less than one.
 const INPUT_BYTES: usize = 1 << 10;
@@ -26,7 +26,7 @@ impl Answers {
 
     /// Learns from a run of so much.
     pub fn learn(&self, Size { rows, bytes }: Size, outputs: &[Tensor]) {
-        let outputs = taken_by(outputs);
+        let outputs = bytes_of(outputs);
         learn(&self.per_row, outputs.div_ceil(rows));
         let inputs = bytes.div_ceil(INPUT_BYTES).max(1);
         learn(&self.per_input_bytes, outputs.div_ceil(inputs));
@@ -38,11 +38,6 @@ fn learn(known: &AtomicUsize, now: usize) {
     if known.load(Relaxed) != now {
         known.store(now, Relaxed);
     }
-}
-
-/// The bytes of tensors.
-pub fn taken_by(tensors: &[Tensor]) -> usize {
-    tensors.iter().map(|tensor| tensor.data().len()).sum()
 }
 
 #[cfg(test)]

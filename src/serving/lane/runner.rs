@@ -32,11 +32,12 @@ enum Preparation {
     Due,
 }
 
-/// How closely a run is looked at: to ask for a thread's CPU time takes longer than the shortest runs.
+/// How closely a run is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
+    /// A short run that is prepared for: to ask for a thread's CPU time would take longer.
     Glance,
-    Close,
+    Close(Preparation),
 }
 
 /// What came of a run of the engine.
@@ -117,15 +118,14 @@ impl Runner {
     /// Runs one request where it is, whose inputs the model is prepared for. Whoever calls holds a permit.
     pub fn run_prepared(&self, inputs: &CheckedInputs) -> Result<Completed> {
         let passed = |queue, compute| self.metrics.passed(queue, compute);
-        let look = (Preparation::Done, Look::Glance);
-        self.run_one(inputs, look, Duration::ZERO, passed)
+        self.run_one(inputs, Look::Glance, Duration::ZERO, passed)
     }
 
     /// Runs one request, or a piece of one, which is told how long it took, whatever came of it.
     fn run_one(
         &self,
         inputs: &CheckedInputs,
-        look: (Preparation, Look),
+        look: Look,
         queue: Duration,
         passed: impl FnOnce(Duration, Duration),
     ) -> Result<Completed> {
@@ -200,7 +200,7 @@ impl Runner {
             }
             let _in_span = job.span.enter();
             let queue = started - job.queued_at;
-            let look = (self.preparation(&job.inputs), Look::Close);
+            let look = Look::Close(self.preparation(&job.inputs));
             let result = self.run_one(&job.inputs, look, queue, |queue, compute| {
                 self.passed(&job, queue, compute);
             });
@@ -231,7 +231,7 @@ impl Runner {
             result,
             times,
             is_telling,
-        } = self.execute(&inputs, (preparation, Look::Close));
+        } = self.execute(&inputs, Look::Close(preparation));
         let compute = times.took;
         let joined = match result {
             Ok(outputs) => outputs,
@@ -296,7 +296,7 @@ impl Runner {
     }
 
     /// Runs the engine.
-    fn execute(&self, inputs: &CheckedInputs, (preparation, look): (Preparation, Look)) -> Run {
+    fn execute(&self, inputs: &CheckedInputs, look: Look) -> Run {
         let mut watch = Stopwatch::start(false);
         let result = guarded("while running", || {
             self.run_session(inputs, look, &mut watch)
@@ -306,7 +306,7 @@ impl Runner {
             self.statistics.ran(inputs.rows(), times.took);
         }
         Run {
-            is_telling: preparation == Preparation::Done && result.is_ok(),
+            is_telling: look != Look::Close(Preparation::Due) && result.is_ok(),
             result,
             times,
         }
@@ -324,7 +324,7 @@ impl Runner {
             Some(session) => session,
             None => self.model.session(self.split.threads)?,
         };
-        if look == Look::Close && session.computes_here() {
+        if look != Look::Glance && session.computes_here() {
             *watch = Stopwatch::start(true);
         }
         let result = session.run(inputs);
