@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use onnxd::config::load::Sources;
@@ -49,6 +50,9 @@ pub fn json_list<T: ToString>(count: usize, item: impl Fn(usize) -> T) -> String
     format!("[{}]", items.join(","))
 }
 
+/// So many were started.
+static PROCESSES: AtomicUsize = AtomicUsize::new(0);
+
 /// A process under test; it is asked to stop when it is dropped.
 pub struct Process {
     child: Child,
@@ -63,9 +67,21 @@ impl Process {
 
     /// The same on the models of a folder.
     pub fn onnxd_with(models: &Path, settings: &[(&str, &str)]) -> Process {
+        Process::start(Command::new(env!("CARGO_BIN_EXE_onnxd")), models, settings)
+    }
+
+    /// The same on some of the machine's CPUs.
+    pub fn onnxd_on(cpus: &Cpus, models: &Path, settings: &[(&str, &str)]) -> Process {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &cpus.0, env!("CARGO_BIN_EXE_onnxd")]);
+        Process::start(command, models, settings)
+    }
+
+    fn start(mut onnxd: Command, models: &Path, settings: &[(&str, &str)]) -> Process {
         let address = free_address();
-        let log = File::create(scratch("onnxd.log")).expect("the target folder is writable");
-        let child = Command::new(env!("CARGO_BIN_EXE_onnxd"))
+        let log = scratch(&format!("onnxd-{}.log", PROCESSES.fetch_add(1, Relaxed)));
+        let log = File::create(log).expect("the target folder is writable");
+        let child = onnxd
             .args([
                 "serve",
                 "--address",
@@ -105,6 +121,9 @@ impl Process {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
     /// The resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let metrics = get(self.address, "/metrics");
@@ -133,6 +152,34 @@ impl Drop for Process {
         // A bench has nothing to save: the end need not be graceful.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Some of the machine's CPUs, as `taskset` takes them.
+pub struct Cpus(String);
+
+impl Cpus {
+    /// One half for the load, the other for what is under it.
+    pub fn halves() -> [Cpus; 2] {
+        let all = std::thread::available_parallelism()
+            .expect("Linux tells it")
+            .get();
+        assert!(all > 1, "the load needs a CPU of its own");
+        let range = |first: usize, end: usize| Cpus(format!("{first}-{}", end - 1));
+        [range(0, all / 2), range(all / 2, all)]
+    }
+
+    /// Lets all threads of this process run on these CPUs only.
+    pub fn confine_this_process(&self) {
+        let pid = std::process::id().to_string();
+        let confined = Command::new("taskset")
+            .args(["--all-tasks", "--pid", "--cpu-list", &self.0, &pid])
+            .stdout(Stdio::null())
+            .status();
+        assert!(
+            confined.is_ok_and(|status| status.success()),
+            "taskset (util-linux) works here"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use super::Statuses;
 /// More connections than this are not opened; what is due then waits for one, and its latency goes on.
 const MOST_CONNECTIONS: usize = 2000;
 /// How long a client that was refused in a closed loop waits.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// When requests come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ fn unit(seed: &mut u64) -> f64 {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub statuses: Statuses,
-    /// How long each request that was answered with 200 took, from when it was due.
+    /// How long each request after the lead-in that was answered with 200 took, from when it was due.
     pub accepted: Vec<Duration>,
     /// The longest that a request was sent after it was due: the load's own lateness.
     pub latest: Duration,
@@ -71,8 +71,9 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Sends a request at each of these moments and waits for the answers.
-    pub fn open_loop(&self, schedule: &[Duration]) -> Outcome {
+    /// Sends a request at each of these moments and waits for the answers. What is due before the lead-in is over loads
+    /// the server, but no answer to it is counted as accepted.
+    pub fn open_loop(&self, schedule: &[Duration], lead_in: Duration) -> Outcome {
         let shared = Rc::new(Shared {
             address: self.address,
             request: self.request.to_vec(),
@@ -83,14 +84,15 @@ impl Target<'_> {
         let send_all = async {
             let (start, mut sent) = (Instant::now(), Vec::with_capacity(schedule.len()));
             for due in schedule {
-                let due = start + *due;
-                if due > Instant::now() {
-                    tokio::time::sleep_until(due.into()).await;
+                let (due, counts) = (start + *due, *due >= lead_in);
+                // A timer would be late by up to a millisecond.
+                while due > Instant::now() {
+                    tokio::task::yield_now().await;
                 }
                 while shared.is_at_its_limit() {
                     tokio::task::yield_now().await;
                 }
-                sent.push(tokio::task::spawn_local(shared.clone().send(due)));
+                sent.push(tokio::task::spawn_local(shared.clone().send(due, counts)));
             }
             for request in sent {
                 request.await.expect("a request is answered");
@@ -154,7 +156,7 @@ impl Shared {
         self.idle.borrow().is_empty() && self.connections.get() >= MOST_CONNECTIONS
     }
 
-    async fn send(self: Rc<Self>, due: Instant) {
+    async fn send(self: Rc<Self>, due: Instant, counts: bool) {
         let idle = self.idle.borrow_mut().pop();
         let mut connection = match idle {
             Some(connection) => connection,
@@ -173,7 +175,7 @@ impl Shared {
         let mut outcome = self.outcome.borrow_mut();
         outcome.latest = outcome.latest.max(late);
         *outcome.statuses.entry(status).or_default() += 1;
-        if status == 200 {
+        if status == 200 && counts {
             outcome.accepted.push(took);
         }
     }

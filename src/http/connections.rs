@@ -7,7 +7,7 @@ mod framing;
 mod service;
 mod stream;
 mod streams;
-mod unread;
+pub mod unread;
 
 use std::collections::HashMap;
 use std::io;

@@ -10,6 +10,7 @@ use axum::response::Response;
 use tokio::time::timeout;
 
 use super::collect::collect;
+use super::connections::unread::may_stay_unread;
 use super::{App, binary, csv, error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::access::Inference;
@@ -113,6 +114,11 @@ async fn run(
 ) -> Result<Response> {
     let deployment = call.deployment().clone();
     let (parts, body) = request.into_parts();
+    if may_stay_unread(&parts.headers, &body)
+        && let Err(error) = deployment.check_place()
+    {
+        return Err(call.fail(error));
+    }
     let held = app.in_flight.hold();
     let Read {
         decoded,

@@ -181,6 +181,14 @@ impl<J: Queued> Batcher<J> {
         Ok(tickets)
     }
 
+    /// Whether there is a place for this much, of whatever level, once nothing useless waits.
+    pub fn makes_place(&mut self, more: Size, now: Instant) -> bool {
+        if !fits(self.waiting + more, self.rules.most) {
+            self.drop_useless(now);
+        }
+        fits(self.waiting + more, self.rules.most)
+    }
+
     /// Takes a job out before it has run.
     pub fn withdraw(&mut self, ticket: Ticket) -> Option<J> {
         for level in 0..self.levels.len() {

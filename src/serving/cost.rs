@@ -1,29 +1,25 @@
 //! What a model's runs cost, and how large its batches should be: measured before it serves, kept fresh by every run.
 //!
 //! Each shape class has a curve of its own; of many classes the least recently used go, and what was learnt of all of them
-//! stands in for a class that is hardly known. One batch in [`TRIES`] has another size than the best one known, so that
-//! no size is judged for ever by what was once measured.
+//! stands in for a class that is hardly known. Now and then a batch has another size than the best one known.
 
 mod curve;
 pub mod measure;
 mod pace;
 pub mod stopwatch;
+mod tries;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::curve::{Curve, Knee, Reason};
 use self::pace::{Pace, SHORT_RUN};
+use self::tries::Tries;
 use crate::serving::batcher::Size;
 use crate::tensor::batch::ShapeClass;
 
 /// So many shape classes have a curve of their own.
 const MOST_CLASSES: usize = 32;
-/// Of so many batches one tries another size.
-pub const TRIES: u32 = 32;
-/// Of so many tries, these doubt that a size takes too long: one of two, and one of four times the rows.
-const DOUBTS: u32 = 16;
-const TURNS_OF_DOUBT: [u32; 2] = [1, 10];
 /// The inputs of a batch hold no more than this, which is what joining them takes once more.
 const MOST_BATCH_BYTES: usize = 64 << 20;
 /// Of so many short runs one is looked at closely, since they come by the hundred thousand.
@@ -54,6 +50,23 @@ pub struct Decision {
     pub why: String,
 }
 
+/// The batch that suits a class best.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Best {
+    pub rows: usize,
+    /// What it takes; zero before the first run.
+    pub takes: Duration,
+}
+
+impl From<Knee> for Best {
+    fn from(knee: Knee) -> Best {
+        Best {
+            rows: knee.rows,
+            takes: Duration::try_from_secs_f64(knee.seconds).unwrap_or(Duration::MAX),
+        }
+    }
+}
+
 /// What was learnt of one version of a model on one engine.
 pub struct Costs {
     bounds: Bounds,
@@ -75,7 +88,7 @@ struct Entry {
     row_bytes: usize,
     runs: u64,
     used: u64,
-    asked: u32,
+    tries: Tries,
     knee: Option<Knee>,
 }
 
@@ -134,34 +147,14 @@ impl Costs {
     /// The same for a batch that is taken now, which may try another size.
     pub fn next_rows(&self, class: &ShapeClass) -> usize {
         let mut known = self.lock();
-        let Knee { rows, seconds, .. } = known.knee(class, &self.bounds);
+        let best = known.knee(class, &self.bounds);
+        if self.bounds.filling != Filling::AsMeasured {
+            return best.rows;
+        }
         let entry = known.entry(class);
-        entry.asked += 1;
-        if self.bounds.filling != Filling::AsMeasured || !entry.asked.is_multiple_of(TRIES) {
-            return rows;
-        }
-        let turn = entry.asked / TRIES;
-        let tried = match turn % 4 {
-            0 => rows / 2,
-            1 | 3 => rows * 2,
-            _ => rows * 4,
-        };
-        let fits = MOST_BATCH_BYTES / entry.row_bytes.max(1);
-        let doubts = seconds > 0.0 && TURNS_OF_DOUBT.contains(&(turn % DOUBTS));
-        let is_short = |tried: usize| {
-            let Some((longest, seen)) = self.bounds.longest.zip(entry.curve.seconds(tried)) else {
-                return true;
-            };
-            // It may have been seen in a bad moment: by what the best size takes, it cannot take longer than this.
-            let by_the_best = seconds * tried as f64 / rows.max(1) as f64;
-            let expected = if doubts { seen.min(by_the_best) } else { seen };
-            expected <= longest.as_secs_f64()
-        };
-        let tried = tried.clamp(1, self.bounds.most_rows.max(1)).min(fits);
-        match tried > 0 && is_short(tried) {
-            true => tried,
-            false => rows,
-        }
+        let most = self.bounds.most_rows.min(fitting(entry.row_bytes));
+        let longest = self.bounds.longest.map(|longest| longest.as_secs_f64());
+        entry.tries.next(&best, &entry.curve, most, longest)
     }
 
     /// How long so many rows should take one worker, in batches of the best size; zero before the first run.
@@ -176,10 +169,18 @@ impl Costs {
         Duration::try_from_secs_f64(seconds * batches).unwrap_or(Duration::MAX)
     }
 
-    /// How long a run of the best size takes; zero before the first one.
-    pub fn run(&self, class: &ShapeClass) -> Duration {
-        let seconds = self.lock().knee(class, &self.bounds).seconds;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    /// The batch that suits a class best.
+    pub fn best(&self, class: &ShapeClass) -> Best {
+        Best::from(self.lock().knee(class, &self.bounds))
+    }
+
+    /// The same for the class that ran most often.
+    pub fn main_best(&self) -> Best {
+        let mut known = self.lock();
+        let main = known.main().map(|entry| entry.class.clone());
+        main.map_or_else(Best::default, |class| {
+            Best::from(known.knee(&class, &self.bounds))
+        })
     }
 
     /// Whether such a request is known to take less than a hop to another thread and back.
@@ -206,9 +207,7 @@ impl Costs {
 
     /// The class that ran most often.
     pub fn main_class(&self) -> Option<ShapeClass> {
-        let known = self.lock();
-        let main = known.classes.iter().max_by_key(|entry| entry.runs);
-        main.map(|entry| entry.class.clone())
+        self.lock().main().map(|entry| entry.class.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -217,6 +216,11 @@ impl Costs {
 }
 
 impl Known {
+    /// What is known of the class that ran most often.
+    fn main(&self) -> Option<&Entry> {
+        self.classes.iter().max_by_key(|entry| entry.runs)
+    }
+
     /// What is known of a class; of the others the one that was used the longest ago gives way to a new one.
     fn entry(&mut self, class: &ShapeClass) -> &mut Entry {
         self.clock += 1;
@@ -236,7 +240,7 @@ impl Known {
             row_bytes: 0,
             runs: 0,
             used: 0,
-            asked: 0,
+            tries: Tries::default(),
             knee: None,
         };
         let classes = self.classes.iter().enumerate();
@@ -265,7 +269,7 @@ impl Known {
             let seconds = entry.curve.seconds(rows).zip(longest);
             seconds.is_some_and(|(seconds, longest)| seconds > longest)
         };
-        let fits = (MOST_BATCH_BYTES / entry.row_bytes.max(1)).max(1);
+        let fits = fitting(entry.row_bytes);
         let (most, wanted) = match (bounds.filling, knee.reason) {
             (Filling::Always(_), _) => (bounds.most_rows, bounds.most_rows),
             // Hardly known by itself: as the others are, but for one that has never run.
@@ -290,6 +294,11 @@ impl Known {
         let row_bytes = (size.bytes / size.rows.max(1)).max(1) as f64;
         own.or_else(|| Some(self.pooled.seconds(rows)? * row_bytes))
     }
+}
+
+/// How many rows of so many bytes a batch may have.
+fn fitting(row_bytes: usize) -> usize {
+    (MOST_BATCH_BYTES / row_bytes.max(1)).max(1)
 }
 
 fn why(knee: &Knee, bounds: &Bounds) -> String {
@@ -323,6 +332,9 @@ mod tests {
     use crate::tensor::dtype::DataType;
     use crate::tensor::sample::Sample;
     use crate::tensor::signature::{Dim, Signature, TensorSpec};
+
+    /// In so many batches every size is tried often enough.
+    const MANY: usize = 100_000;
 
     const BOUNDS: Bounds = Bounds {
         most_rows: 64,
@@ -363,7 +375,7 @@ mod tests {
         run(&costs, &class, 2, 900.0);
         assert_eq!(costs.most_rows(&class), 1);
         // In truth more rows cost hardly more.
-        for _ in 0..TRIES * 60 {
+        for _ in 0..MANY {
             let rows = costs.next_rows(&class);
             run(&costs, &class, rows, 100.0 + rows as f64);
         }
@@ -377,7 +389,7 @@ mod tests {
         let costs = Costs::new(BOUNDS);
         let class = class(2);
         let serve = |of: fn(f64) -> f64| {
-            for _ in 0..TRIES * 100 {
+            for _ in 0..MANY {
                 let rows = costs.next_rows(&class);
                 run(&costs, &class, rows, of(rows as f64));
             }
@@ -397,7 +409,7 @@ mod tests {
         let class = class(2);
         (0..4).for_each(|size| run(&costs, &class, 1 << size, 100.0 * 1.5f64.powi(size)));
         assert_eq!(costs.most_rows(&class), 8);
-        let longest = (0..TRIES * 8)
+        let longest = (0..MANY)
             .map(|_| costs.next_rows(&class))
             .max()
             .unwrap_or(0);
@@ -414,7 +426,7 @@ mod tests {
         run(&costs, &class, 1, 100.0);
         (0..3).for_each(|_| run(&costs, &class, 2, 9000.0));
         assert_eq!(costs.most_rows(&class), 1);
-        for _ in 0..TRIES * DOUBTS * 60 {
+        for _ in 0..MANY {
             let rows = costs.next_rows(&class);
             run(&costs, &class, rows, 100.0 + rows as f64);
         }

@@ -325,6 +325,11 @@ impl Deployment {
         }
     }
 
+    /// Refuses a request of which nothing is known yet, if there is no place for it whatever it is.
+    pub fn check_place(&self) -> Result<()> {
+        self.lane.check_place()
+    }
+
     /// Runs one request.
     pub async fn run(&self, request: Request) -> Result<Completed> {
         let inputs = match self.facts.verdict.joins {

@@ -10,6 +10,7 @@ mod answers;
 mod job;
 mod pieces;
 mod runner;
+mod standing;
 mod stretch;
 
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,7 @@ use self::answers::Answers;
 use self::job::{Backlog, Job, Reply, size};
 use self::pieces::Cut;
 use self::runner::{Apart, Runner};
+use self::standing::Standing;
 use super::batcher::{Dropped, Size};
 use super::budget::ComputeBudget;
 use super::cost::Costs;
@@ -110,6 +112,7 @@ struct Shared {
     queue: Queue<Job>,
     runner: Runner,
     knobs: Knobs,
+    standing: Arc<Standing>,
     backlog: Arc<Backlog>,
     budget: Arc<ComputeBudget>,
 }
@@ -139,8 +142,10 @@ impl Lane {
         } = config;
         metrics.set_queue_capacity(knobs.queue.rows, knobs.queue.bytes);
         metrics.set_queue(0, 0);
-        let shown = metrics.clone();
+        let (shown, standing) = (metrics.clone(), Arc::new(Standing::default()));
+        let seen = standing.clone();
         let changed = Box::new(move |waiting: Size, dropped| {
+            seen.saw(waiting.rows > 0, Instant::now());
             shown.set_queue(waiting.rows, waiting.bytes);
             let Dropped { expired, abandoned } = dropped;
             shown.dropped(DropReason::Expired, expired);
@@ -148,6 +153,7 @@ impl Lane {
         });
         let shared = Arc::new(Shared {
             queue: Queue::new(knobs.rules(), changed),
+            standing,
             backlog: Backlog::new(knobs.levels()),
             knobs,
             budget,
@@ -196,6 +202,11 @@ impl Lane {
     /// What goes for its requests.
     pub fn knobs(&self) -> &Knobs {
         &self.shared.knobs
+    }
+
+    /// Refuses a request of which nothing is known yet, if there is no place for it whatever it is.
+    pub fn check_place(&self) -> Result<()> {
+        self.shared.check_place()
     }
 
     /// Queues a request and waits for its outputs, until its deadline at most. Dropping the future abandons the request.

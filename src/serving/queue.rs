@@ -63,6 +63,17 @@ impl<J: Queued> Queue<J> {
         Ok(tickets)
     }
 
+    /// Whether there is a place for this much, of whatever level; what is waiting, if not.
+    pub fn check_place(&self, more: Size, now: Instant) -> Result<(), Size> {
+        let mut state = self.lock();
+        let has_place = state.batcher.makes_place(more, now);
+        self.tell(&mut state);
+        match has_place {
+            true => Ok(()),
+            false => Err(state.batcher.waiting()),
+        }
+    }
+
     /// Takes a job out before it has run.
     pub fn withdraw(&self, ticket: Ticket) -> Option<J> {
         let mut state = self.lock();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::client::{Connection, Request};
+use crate::support::client::{Answer, Connection, Request};
 use crate::support::eventually;
 use crate::support::samples::{moody, predict};
 use crate::support::server::{Setup, TestServer};
@@ -49,6 +49,26 @@ fn occupy(server: &TestServer) -> Connection {
     let running = server.send(&predict(1));
     server.gate.wait_for_blocked(1);
     running
+}
+
+/// Queues requests until one is refused; what was queued, and the refusal.
+fn queue_until_refused(server: &TestServer) -> (Vec<Connection>, Answer) {
+    let series = r#"onnxd_inference_requests_total{model="m",outcome="rejected",version="1"}"#;
+    let rejected = || server.metric(series).unwrap_or_default();
+    let (mut accepted, rejected_before) = (Vec::new(), rejected());
+    let before = of_model(server, "onnxd_queue_rows");
+    loop {
+        let mut sent = server.send(&predict(4));
+        let count = before + accepted.len() as f64 + 1.0;
+        let is_refused = || rejected() > rejected_before;
+        eventually("it is queued or refused", || {
+            of_model(server, "onnxd_queue_rows") == count || is_refused()
+        });
+        match is_refused() {
+            true => return (accepted, sent.answer()),
+            false => accepted.push(sent),
+        }
+    }
 }
 
 /// Queues requests one after the other.
@@ -307,23 +327,7 @@ fn what_would_wait_beyond_the_latency_target_is_refused() {
         )
         .start();
     let mut running = occupy(&server);
-    let mut accepted = Vec::new();
-    let is_refused = || {
-        let rejected =
-            r#"onnxd_inference_requests_total{model="m",outcome="rejected",version="1"}"#;
-        server.metric(rejected) == Some(1.0)
-    };
-    let refused = loop {
-        let mut sent = server.send(&predict(4));
-        let count = accepted.len() as f64 + 1.0;
-        eventually("it is queued or refused", || {
-            of_model(&server, "onnxd_queue_rows") == count || is_refused()
-        });
-        match is_refused() {
-            true => break sent.answer(),
-            false => accepted.push(sent),
-        }
-    };
+    let (mut accepted, refused) = queue_until_refused(&server);
     // One runs for 30 ms, and each that waits takes as long.
     assert!((1..=3).contains(&accepted.len()), "{}", accepted.len());
     assert_eq!(refused.status, 429);
@@ -335,6 +339,36 @@ fn what_would_wait_beyond_the_latency_target_is_refused() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     server.gate.open();
     answers(&mut running, &[1]);
+    accepted.iter_mut().for_each(|sent| answers(sent, &[4]));
+}
+
+#[test]
+fn a_queue_that_stands_is_kept_short() {
+    let inputs = json!([["x", "INT64", [null]]]);
+    let script = json!({ "inputs": inputs, "on": { "1": "block" }, "takes_ms": 1 });
+    let server = Setup::scripted(script)
+        .file(
+            "m/model.toml",
+            "max_batch_rows = 1\nlatency_target_ms = 400",
+        )
+        .start();
+    let mut running = occupy(&server);
+    let mut first = queue(&server, &[predict(4)]);
+    let since = Instant::now();
+    eventually("it stands", || since.elapsed() > Duration::from_millis(500));
+    let (mut accepted, refused) = queue_until_refused(&server);
+    // A millisecond each, and a little more: of a quarter of the target, and not of all of it.
+    let count = accepted.len();
+    assert!((20..=110).contains(&count), "{count}");
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused
+            .text()
+            .contains("too much for its latency target of 400 ms")
+    );
+    server.gate.open();
+    answers(&mut running, &[1]);
+    answers(&mut first[0], &[4]);
     accepted.iter_mut().for_each(|sent| answers(sent, &[4]));
 }
 

@@ -77,6 +77,43 @@ fn full_queue_answers_429() {
 }
 
 #[test]
+fn where_there_is_no_place_no_body_is_read() {
+    let server = moody().with("inference.queue_rows", "1").start();
+    let mut running = server.send(&predict(1));
+    server.gate.wait_for_blocked(1);
+    let mut queued = server.send(&predict(4));
+    wait_for_queue(&server, 1.0);
+    let full = "the model's queue is full: 1 of 1 rows are waiting; try again later";
+    // A client that waits for leave to send it need not send it.
+    let mut polite = Connection::open(server.address).expect("the server listens");
+    polite.write(
+        b"POST /predict/m HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 9000000\r\n\r\n",
+    );
+    let answer = polite.answer();
+    answer.is_error(429, full);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(polite.is_closed());
+    // One that sends it at once can use its connection again.
+    let mut kept = Connection::open(server.address).expect("the server listens");
+    kept.send(&Request::post("/predict/m", "this is no JSON"));
+    let answer = kept.answer();
+    answer.is_error(429, full);
+    assert_eq!(answer.header("connection"), None);
+    // What is too long to be thrown away is read as ever.
+    let long = Request::post("/predict/m", format!("{}5", " ".repeat(2 << 20)));
+    kept.send(&long);
+    assert_eq!(kept.answer().status, 400);
+    server.gate.open();
+    for (connection, element) in [(&mut running, 1), (&mut queued, 4)] {
+        assert_eq!(connection.answer().ok()["predictions"], json!([element]));
+    }
+    kept.send(&predict(5));
+    assert_eq!(kept.answer().ok()["predictions"], json!([5]));
+    let rejected = r#"onnxd_inference_requests_total{model="m",outcome="rejected",version="1"}"#;
+    assert_eq!(server.metric(rejected), Some(2.0));
+}
+
+#[test]
 fn the_queue_is_bounded_in_rows() {
     let server = moody().with("inference.queue_rows", "3").start();
     let _running = server.send(&predict(1));

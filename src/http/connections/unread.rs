@@ -10,13 +10,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderValue, Request, Version, header, response};
+use axum::http::{HeaderMap, HeaderValue, Request, Version, header, response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 /// So much is read for the sake of the connection, and for so long.
-const MOST_BYTES: usize = 256 << 10;
+const MOST_BYTES: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a request may be answered before its body is read: the client waits for leave to send it, or it is so short
+/// that the connection outlives it.
+pub fn may_stay_unread(headers: &HeaderMap, body: &impl Body) -> bool {
+    let length = body.size_hint().exact();
+    headers.contains_key(header::EXPECT) || length.is_some_and(|bytes| bytes <= MOST_BYTES)
+}
 
 /// A request's body, which is given back by whoever does not read it to its end.
 pub struct Lent {
@@ -66,14 +73,14 @@ impl Lender {
 
 /// Whether that was all of it.
 async fn read(mut left: Incoming) -> bool {
-    if left.size_hint().lower() > MOST_BYTES as u64 {
+    if left.size_hint().lower() > MOST_BYTES {
         return false;
     }
     let rest = async {
         let mut bytes = 0;
         while let Some(frame) = left.frame().await {
             let Ok(frame) = frame else { return false };
-            bytes += frame.data_ref().map_or(0, Bytes::len);
+            bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
             if bytes > MOST_BYTES {
                 return false;
             }

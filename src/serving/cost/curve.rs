@@ -99,6 +99,13 @@ impl Curve {
         below.map(|(size, seconds)| seconds * rows / size)
     }
 
+    /// What a batch of about so many rows took the last time; nothing before the first run.
+    pub fn last(&self, rows: usize) -> Option<f64> {
+        let size = nearest(rows);
+        let last = self.windows.get(size)?.last()?;
+        Some(last * rows as f64 / (1_u64 << size) as f64)
+    }
+
     /// The sizes that were measured and what they take, which grows with them.
     pub fn points(&self) -> &[(usize, f64)] {
         &self.points
@@ -156,6 +163,11 @@ impl Window {
         // Of two the shorter: what holds a run up is no part of what it takes.
         self.median = sorted[(sorted.len() - 1) / 2];
     }
+
+    fn last(&self) -> Option<f64> {
+        let at = (self.next + WINDOW - 1) % WINDOW;
+        self.seconds.get(at).copied()
+    }
 }
 
 /// The power of two that is nearest by proportion.
@@ -174,6 +186,17 @@ mod tests {
         let mut curve = Curve::default();
         (0..sizes).for_each(|size| curve.learn(1 << size, of((1 << size) as f64)));
         curve
+    }
+
+    #[test]
+    fn the_last_time_of_a_size_is_known() {
+        let mut curve = Curve::default();
+        assert_eq!(curve.last(1), None);
+        for turn in 1..=2 * WINDOW {
+            curve.learn(2, turn as f64);
+            assert_eq!(curve.last(2), Some(turn as f64));
+        }
+        assert_eq!(curve.last(4), None);
     }
 
     #[test]

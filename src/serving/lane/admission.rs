@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::job::{Job, Load, Reply, size};
+use super::job::{Ahead, Job, Reply, size};
 use super::{Request, Shape, Shared, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::in_flight::Room;
 use crate::repository::scheduling::TimeoutAction;
 use crate::serving::batcher::{Queued as _, Refused, Size, Ticket};
+use crate::serving::cost::Best;
 use crate::serving::knobs::Knobs;
 use crate::serving::queue::NotQueued;
 use crate::telemetry::logging::milliseconds;
@@ -21,6 +22,12 @@ const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 30.0);
 
 /// A wait of such a part of the latency target tells how much longer waits are than expected; shorter ones hang on chance.
 const TELLING: u32 = 16;
+
+/// A queue that stands is let become as long as such a part of the latency target.
+const STANDS_FOR: u32 = 4;
+/// So many rows in the queue: where they come by chance as fast as they run and run one by one, about one in twice as many
+/// finds no place (M/D/1/K), whatever the place more would give.
+const BUSY_ROWS: u32 = 32;
 
 /// What goes for one request at the queue.
 pub struct Gate {
@@ -92,15 +99,25 @@ impl Shared {
         most.map_or(all, |most| most.min(all))
     }
 
+    /// Refuses a request of which nothing is known but that it wants a place, and which may go first.
+    pub(super) fn check_place(&self) -> Result<()> {
+        if self.standing.is_empty() {
+            return Ok(());
+        }
+        let wait = self.wait(self.backlog.ahead(0));
+        self.check_wait(wait, || self.runner.costs.main_best())?;
+        let row = Size { rows: 1, bytes: 0 };
+        let place = self.queue.check_place(row, Instant::now());
+        place.map_err(|waiting| self.is_full(waiting, row, wait))
+    }
+
     /// Queues jobs of one request, all or none.
     pub(super) fn push(&self, jobs: Vec<Job>, gate: &Gate) -> Result<Queued<'_>> {
-        let Size { rows, bytes } = jobs.iter().map(|job| job.size()).sum();
-        let first = jobs.first();
-        let wait = first.map_or(Duration::ZERO, |job| self.wait(&job.load));
-        if let Some((job, target)) = first.zip(self.knobs.latency_target)
-            && wait > self.patience(job, target)
-        {
-            return Err(is_late(wait, target));
+        let size: Size = jobs.iter().map(|job| job.size()).sum();
+        let mut wait = Duration::ZERO;
+        if let Some(job) = jobs.first() {
+            wait = self.wait(job.load.ahead());
+            self.check_wait(wait, || self.runner.costs.best(&job.class))?;
         }
         match self.queue.push_all(jobs, Instant::now()) {
             Ok(tickets) => Ok(Queued {
@@ -109,20 +126,34 @@ impl Shared {
                 deadline: gate.deadline,
             }),
             Err(NotQueued::Closed) => Err(gone()),
-            Err(NotQueued::Refused(Refused::TooLarge, _)) => Err(self.is_too_large(rows, gate)),
+            Err(NotQueued::Refused(Refused::TooLarge, _)) => {
+                Err(self.is_too_large(size.rows, gate))
+            }
             Err(NotQueued::Refused(Refused::Full, waiting)) => {
-                let queue = self.knobs.queue;
-                let full = match waiting.rows + rows > queue.rows {
-                    true => format!("{} of {} rows are waiting", waiting.rows, queue.rows),
-                    false if waiting.bytes + bytes > queue.bytes => {
-                        format!("{} of {} bytes are waiting", waiting.bytes, queue.bytes)
-                    }
-                    false => "too many rows of its priority are waiting".to_owned(),
-                };
-                let message = format!("the model's queue is full: {full}; try again later");
-                Err(try_again(message, wait))
+                Err(self.is_full(waiting, size, wait))
             }
         }
+    }
+
+    /// Refuses what would wait for too long.
+    fn check_wait(&self, wait: Duration, best: impl FnOnce() -> Best) -> Result<()> {
+        match self.knobs.latency_target {
+            Some(target) if wait > self.patience(best(), target) => Err(is_late(wait, target)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_full(&self, waiting: Size, more: Size, wait: Duration) -> Error {
+        let (queue, all) = (self.knobs.queue, waiting + more);
+        let full = match all.rows > queue.rows {
+            true => format!("{} of {} rows are waiting", waiting.rows, queue.rows),
+            false if all.bytes > queue.bytes => {
+                format!("{} of {} bytes are waiting", waiting.bytes, queue.bytes)
+            }
+            false => "too many rows of its priority are waiting".to_owned(),
+        };
+        let message = format!("the model's queue is full: {full}; try again later");
+        try_again(message, wait)
     }
 
     fn is_too_large(&self, rows: usize, gate: &Gate) -> Error {
@@ -140,35 +171,53 @@ impl Shared {
         })
     }
 
-    /// How long a request may have to wait, so that its run ends in time; half of the target where runs take long.
-    fn patience(&self, job: &Job, target: Duration) -> Duration {
-        let run = self.runner.costs.run(&job.class);
-        target.saturating_sub(run).max(target / 2)
+    fn patience(&self, best: Best, target: Duration) -> Duration {
+        let stands = self.standing.time(Instant::now()) > target;
+        patience(best, target, self.at_once(), stands)
     }
 
     /// How long a request may well have to wait.
-    fn wait(&self, load: &Load) -> Duration {
-        load.stretch().of(self.expected_wait(load))
+    fn wait(&self, ahead: Ahead<'_>) -> Duration {
+        ahead.stretch.of(self.expected_wait(ahead))
     }
 
-    /// How long the workers need for what was there before it, by the rate that was measured.
-    fn expected_wait(&self, load: &Load) -> Duration {
+    /// How long the workers need for what is there before it, by the rate that was measured.
+    fn expected_wait(&self, ahead: Ahead<'_>) -> Duration {
+        ahead.work / self.at_once()
+    }
+
+    /// How many workers run at once, however many there are.
+    fn at_once(&self) -> u32 {
         let Split { workers, threads } = self.runner.split;
-        // However many workers there are, no more of them run at once.
         let at_once = workers.min(self.budget.threads() / threads.max(1)).max(1);
-        load.ahead() / u32::try_from(at_once).unwrap_or(u32::MAX)
+        u32::try_from(at_once).unwrap_or(u32::MAX)
     }
 
     /// Learns from a batch that is about to run how waits differ from what was expected, where they matter: requests that
     /// hardly wait tell nothing of it.
     pub(super) fn learn_wait(&self, batch: &[Job]) {
         if let Some((job, target)) = batch.first().zip(self.knobs.latency_target)
-            && self.wait(&job.load) >= target / TELLING
+            && let ahead = job.load.ahead()
+            && self.wait(ahead) >= target / TELLING
         {
-            let expected = self.expected_wait(&job.load);
-            job.load.stretch().learn(expected, job.queued_at.elapsed());
+            let expected = self.expected_wait(ahead);
+            ahead.stretch.learn(expected, job.queued_at.elapsed());
         }
     }
+}
+
+/// How long a request may have to wait, so that its run ends in time; half of the target where runs take long. Where the
+/// queue stands, only as long as keeps so many workers busy: two batches each, and so many rows that chance hardly ever
+/// empties it.
+fn patience(best: Best, target: Duration, workers: u32, stands: bool) -> Duration {
+    let Best { rows, takes } = best;
+    let in_time = target.saturating_sub(takes).max(target / 2);
+    if !stands {
+        return in_time;
+    }
+    let rows = u32::try_from(rows.max(1)).unwrap_or(u32::MAX);
+    let many_rows = takes * BUSY_ROWS / rows / workers;
+    in_time.min(many_rows.max(2 * takes).max(target / STANDS_FOR))
 }
 
 fn is_late(wait: Duration, target: Duration) -> Error {
@@ -247,4 +296,37 @@ pub fn overdue() -> Error {
         ErrorKind::DeadlineExceeded,
         "the request waited longer than the model's queue policy lets it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(100);
+
+    fn patience_ms(rows: usize, takes_ms: u64, workers: u32, stands: bool) -> u128 {
+        let takes = Duration::from_millis(takes_ms);
+        patience(Best { rows, takes }, TARGET, workers, stands).as_millis()
+    }
+
+    #[test]
+    fn a_request_may_wait_for_what_its_run_leaves_of_the_target() {
+        assert_eq!(patience_ms(1, 1, 1, false), 99);
+        assert_eq!(patience_ms(16, 30, 2, false), 70);
+        assert_eq!(patience_ms(1, 80, 1, false), 50);
+    }
+
+    #[test]
+    fn a_queue_that_stands_is_kept_as_short_as_keeps_the_workers_busy() {
+        // What runs soon: a part of the target.
+        assert_eq!(patience_ms(1, 0, 1, true), 25);
+        // Two batches of many rows.
+        assert_eq!(patience_ms(64, 20, 1, true), 40);
+        // Many rows that run one by one, on one worker and on two.
+        assert_eq!(patience_ms(1, 2, 1, true), 64);
+        assert_eq!(patience_ms(1, 2, 2, true), 32);
+        // Never longer than one that does not stand.
+        assert_eq!(patience_ms(1, 10, 1, true), 90);
+        assert_eq!(patience_ms(1, 80, 1, true), 50);
+    }
 }

@@ -109,17 +109,20 @@ impl Backlog {
     }
 
     /// The work that goes before a new request of this level.
-    fn before(&self, level: usize) -> Duration {
+    pub fn ahead(&self, level: usize) -> Ahead<'_> {
         let levels = self.0.iter().take(level + 1);
         let nanos = levels.map(|level| level.nanos.load(Ordering::Relaxed));
-        Duration::from_nanos(nanos.sum())
+        Ahead {
+            work: Duration::from_nanos(nanos.sum()),
+            stretch: &self.0[level].stretch,
+        }
     }
 
     /// Counts work until what is returned is dropped.
     pub fn add(self: &Arc<Self>, level: usize, work: Duration) -> Load {
         let level = level.min(self.0.len() - 1);
         let nanos = u64::try_from(work.as_nanos()).unwrap_or(u64::MAX >> 16);
-        let ahead = self.before(level);
+        let ahead = self.ahead(level).work;
         self.0[level].nanos.fetch_add(nanos, Ordering::Relaxed);
         Load {
             backlog: self.clone(),
@@ -128,6 +131,15 @@ impl Backlog {
             ahead,
         }
     }
+}
+
+/// What a request finds before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead<'a> {
+    /// In the time that one worker would take.
+    pub work: Duration,
+    /// What is known of how long those of its level wait.
+    pub stretch: &'a Stretch,
 }
 
 /// One request's part of the backlog.
@@ -141,13 +153,11 @@ pub struct Load {
 
 impl Load {
     /// The work that was there before it.
-    pub fn ahead(&self) -> Duration {
-        self.ahead
-    }
-
-    /// What is known of how long those of its level wait.
-    pub fn stretch(&self) -> &Stretch {
-        &self.backlog.0[self.level].stretch
+    pub fn ahead(&self) -> Ahead<'_> {
+        Ahead {
+            work: self.ahead,
+            stretch: &self.backlog.0[self.level].stretch,
+        }
     }
 }
 

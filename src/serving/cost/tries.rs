@@ -1,0 +1,117 @@
+//! Which other sizes than the best batches have now and then, so that no size is judged for ever by what was once
+//! measured. What that costs is bounded: a size that seems to take long is tried the less often.
+
+use super::curve::{Curve, Knee};
+
+/// Of so many batches one tries another size, at most.
+pub const TRIES: u32 = 32;
+/// What tries are known to take more than the best size is no more than such a part of what all batches take.
+const COST: f64 = 0.01;
+/// So many batches of the best size is what is saved at most for tries that cost nothing now.
+const MOST_SAVED: f64 = 8.0;
+/// Of so many tries, these doubt that a size takes too long: one of two, and one of four times the rows.
+const DOUBTS: u32 = 16;
+const TURNS_OF_DOUBT: [u32; 2] = [1, 10];
+
+/// The turns of one shape class.
+#[derive(Debug, Default)]
+pub struct Tries {
+    asked: u32,
+    turn: u32,
+    /// The seconds that tries may cost now.
+    saved: f64,
+}
+
+impl Tries {
+    /// The rows of the next batch: those of `best`, or of a size up to `most` that is tried and takes no longer than
+    /// `longest` seconds.
+    pub fn next(&mut self, best: &Knee, curve: &Curve, most: usize, longest: Option<f64>) -> usize {
+        let Knee { rows, seconds, .. } = *best;
+        self.asked = self.asked.wrapping_add(1);
+        self.saved += COST * seconds;
+        if !self.asked.is_multiple_of(TRIES) {
+            return rows;
+        }
+        let turn = self.turn.wrapping_add(1);
+        let tried = match turn % 4 {
+            0 => rows / 2,
+            1 | 3 => rows * 2,
+            _ => rows * 4,
+        };
+        let tried = tried.clamp(1, most.max(1));
+        let by_the_best = seconds * tried as f64 / rows.max(1) as f64;
+        let seen = curve.seconds(tried).unwrap_or(by_the_best);
+        // It may have been seen in a bad moment: by what the best size takes, it cannot take longer than this.
+        let doubts = seconds > 0.0 && TURNS_OF_DOUBT.contains(&(turn % DOUBTS));
+        let expected = if doubts { seen.min(by_the_best) } else { seen };
+        if longest.is_some_and(|longest| expected > longest) {
+            self.turn = turn;
+            return rows;
+        }
+        // One that took less the last time may have been seen in bad moments before.
+        let likely = curve.last(tried).map_or(seen, |last| seen.min(last));
+        let cost = (likely - by_the_best).max(0.0);
+        if cost > self.saved {
+            // Its turn comes when it is paid for.
+            return rows;
+        }
+        self.turn = turn;
+        self.saved = (self.saved - cost).min(MOST_SAVED * seconds);
+        tried
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A curve by the microseconds that sizes take.
+    fn curve(points: &[(usize, f64)]) -> Curve {
+        let mut curve = Curve::default();
+        for (rows, micros) in points {
+            curve.learn(*rows, micros * 1e-6);
+        }
+        curve
+    }
+
+    /// How often each size is taken in so many batches.
+    fn taken(curve: &Curve, batches: usize) -> Vec<(usize, usize)> {
+        let (mut tries, best) = (Tries::default(), curve.knee(64, None));
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..batches {
+            *counts
+                .entry(tries.next(&best, curve, 64, None))
+                .or_default() += 1;
+        }
+        counts.into_iter().collect()
+    }
+
+    #[test]
+    fn sizes_that_cost_as_much_a_row_are_tried_often() {
+        let curve = curve(&[(1, 150.0), (2, 200.0), (4, 400.0), (8, 800.0)]);
+        let taken = taken(&curve, 1280);
+        // 40 turns: 10 for half the rows, 20 for twice, 10 for four times as many.
+        assert_eq!(taken, [(1, 10), (2, 1240), (4, 20), (8, 10)]);
+    }
+
+    #[test]
+    fn what_tries_cost_is_a_hundredth() {
+        let micros = |rows: usize| {
+            if rows == 1 {
+                100.0
+            } else {
+                500.0 * rows as f64
+            }
+        };
+        let curve = curve(&[1, 2, 4].map(|rows| (rows, micros(rows))));
+        let taken = taken(&curve, 100_000);
+        let tried: Vec<_> = taken.iter().filter(|(rows, _)| *rows > 1).collect();
+        assert_eq!(tried.len(), 2, "both are tried: {taken:?}");
+        let cost: f64 = tried
+            .iter()
+            .map(|(rows, count)| *count as f64 * (micros(*rows) - 100.0 * *rows as f64))
+            .sum();
+        let share = cost / (100_000.0 * 100.0);
+        assert!((0.008..=0.01).contains(&share), "{share}");
+    }
+}
