@@ -276,7 +276,7 @@ fn start_loader(
 ) -> Result<Option<Stopper>> {
     let Some(interval) = watch else {
         spawn_thread("loader", move || {
-            reconciler.run();
+            reconciler.run(&orders);
             reconciler.carry_out(orders);
         })?;
         return Ok(None);

@@ -160,10 +160,7 @@ impl<J: Queued> Batcher<J> {
         if !fits(more, self.rules.most) || more.rows > self.most_rows(level) {
             return Err(Refused::TooLarge);
         }
-        if !self.has_place(more, level) {
-            self.drop_useless(now);
-        }
-        if !self.has_place(more, level) {
+        if !self.makes_place(more, Some(level), now) {
             return Err(Refused::Full);
         }
         let mut tickets = Vec::with_capacity(jobs.len());
@@ -181,12 +178,13 @@ impl<J: Queued> Batcher<J> {
         Ok(tickets)
     }
 
-    /// Whether there is a place for this much, of whatever level, once nothing useless waits.
-    pub fn makes_place(&mut self, more: Size, now: Instant) -> bool {
-        if !fits(self.waiting + more, self.rules.most) {
-            self.drop_useless(now);
+    /// Whether there is a place for this much of a level, or at all; what is useless gives way to it.
+    pub fn makes_place(&mut self, more: Size, level: Option<usize>, now: Instant) -> bool {
+        if self.has_place(more, level) {
+            return true;
         }
-        fits(self.waiting + more, self.rules.most)
+        self.drop_useless(now);
+        self.has_place(more, level)
     }
 
     /// Takes a job out before it has run.
@@ -265,14 +263,19 @@ impl<J: Queued> Batcher<J> {
             .unwrap_or(usize::MAX)
     }
 
-    fn has_place(&self, more: Size, level: usize) -> bool {
+    fn has_place(&self, more: Size, level: Option<usize>) -> bool {
         let all = self.waiting + more;
+        fits(all, self.rules.most) && level.is_none_or(|level| self.level_holds(more.rows, level))
+    }
+
+    /// Whether so many rows more are within what is a level's own.
+    fn level_holds(&self, more: usize, level: usize) -> bool {
         let most = self.most_rows(level);
         let own = || -> usize {
             let jobs = self.levels[level].iter();
             jobs.map(|waiting| waiting.job.size().rows).sum()
         };
-        fits(all, self.rules.most) && (most == usize::MAX || own() + more.rows <= most)
+        most == usize::MAX || own() + more <= most
     }
 
     fn remove(&mut self, level: usize, at: usize) -> Option<J> {

@@ -334,7 +334,7 @@ mod tests {
     use crate::tensor::signature::{Dim, Signature, TensorSpec};
 
     /// In so many batches every size is tried often enough.
-    const MANY: usize = 100_000;
+    const MANY: usize = 400_000;
 
     const BOUNDS: Bounds = Bounds {
         most_rows: 64,

@@ -66,7 +66,7 @@ impl<J: Queued> Queue<J> {
     /// Whether there is a place for this much, of whatever level; what is waiting, if not.
     pub fn check_place(&self, more: Size, now: Instant) -> Result<(), Size> {
         let mut state = self.lock();
-        let has_place = state.batcher.makes_place(more, now);
+        let has_place = state.batcher.makes_place(more, None, now);
         self.tell(&mut state);
         match has_place {
             true => Ok(()),

@@ -8,12 +8,14 @@ mod tries;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::load::{Effort, Load};
 use self::tries::Tries;
 use super::board::Board;
 use super::deployment::Machinery;
+use super::orders::Order;
 use super::registry::{ModelEntry, Registry, Scan};
 use crate::config::ModelsConfig;
 use crate::repository::manifest::version_number;
@@ -36,11 +38,12 @@ struct Unreadable;
 impl Reconciler {
     /// Reads the repository once and loads what it holds. Blocks until every load has ended.
     ///
-    /// Where the repository cannot be read and may be later, that is tried again until it can.
-    pub fn run(&self) {
+    /// Where the repository cannot be read and may be later, that is tried again until it can. Orders are refused
+    /// meanwhile: what they would be carried out beside is not known yet.
+    pub fn run(&self, orders: &Receiver<Order>) {
         while self.start().is_err() {
             match self.source.again() {
-                Some(pause) => std::thread::sleep(pause),
+                Some(pause) => self.refuse(orders, pause),
                 None => break,
             }
         }

@@ -2,6 +2,7 @@
 
 import os
 
+import requests
 from polling import wait_until
 from repository import health, serves
 
@@ -49,6 +50,9 @@ def test_a_start_without_anything_waits_for_the_store(store, repository, serve):
         server = serve(ready_within=None, ONNXD_REPOSITORY__MODE=mode, ONNXD_REPOSITORY__CACHE_PATH=cache)
         wait_until(lambda: "cannot be read" in server.get("/health/ready").json()["error"], 60, "the reason is told")
         assert server.get("/health/live").ok
+        if mode == "explicit":
+            answer = requests.post(server.url("/v2/repository/models/iris/load"), timeout=30)
+            assert (answer.status_code, "could not be read yet" in answer.text) == (503, True), answer.text
         store.proxy.start()
         wait_until(lambda: server.get("/health/ready").ok, 90, "onnxd is ready")
         assert serves(server, 1)
@@ -80,8 +84,6 @@ def test_two_servers_share_a_folder_for_the_cache(store, repository, serve):
 
 
 def test_an_order_to_load_looks_at_the_store_first(store, repository, serve):
-    import requests
-
     repository.put(1)
     server = serve(ONNXD_REPOSITORY__MODE="explicit")
     repository.put(2)

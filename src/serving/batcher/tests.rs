@@ -170,17 +170,21 @@ proptest! {
                         abandoned: Rc::default(),
                     };
                     let jobs: Vec<_> = sizes.into_iter().enumerate().map(job).collect();
-                    match batcher.push_all(jobs.clone(), now) {
+                    let more: Size = jobs.iter().map(|job| job.size).sum();
+                    // Whoever asks first learns what would come of it.
+                    let has_place = (at % 2 == 0).then(|| batcher.makes_place(more, None, now));
+                    let pushed = batcher.push_all(jobs.clone(), now);
+                    prop_assert!(has_place.is_none_or(|has_place| has_place == pushed.is_ok()));
+                    match pushed {
                         Ok(tickets) => {
                             expected.accepted += jobs.len();
                             expected.waiting.extend(jobs.into_iter().zip(tickets));
                         }
                         Err(refused) => {
                             expected.drop_useless(now);
-                            let (there, more) = (expected.size(), Expected { waiting: jobs.into_iter().map(|job| (job, Ticket(0))).collect(), ..Expected::default() }.size());
                             let never = !fits(more, MOST);
                             prop_assert_eq!(refused == Refused::TooLarge, never);
-                            let both = there + more;
+                            let both = expected.size() + more;
                             prop_assert!(never || !fits(both, MOST), "jobs that fit were refused");
                         }
                     }

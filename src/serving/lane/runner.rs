@@ -211,10 +211,12 @@ impl Runner {
 
     /// Runs all of them at once; gives them back if that does not do.
     fn run_joined(&self, mut batch: Vec<Job>, started: Instant) -> Joined {
+        let joining = Instant::now();
         let inputs: Vec<_> = batch.iter().map(|job| &job.inputs).collect();
         let Ok(inputs) = CheckedInputs::concat(&inputs) else {
             return Joined::Apart(batch);
         };
+        let joining = joining.elapsed();
         let counts: Vec<_> = batch.iter().map(|job| job.size().rows).collect();
         let preparation = self.preparation(&inputs);
         if !inputs.rows().is_power_of_two() && preparation == Preparation::Due {
@@ -247,14 +249,17 @@ impl Runner {
                 return Joined::InParts(batch, rest);
             }
         };
-        if is_telling {
-            let class = &batch[0].class;
-            self.costs.learn_joined(class, size(&inputs), times.cost);
-        }
+        let parting = Instant::now();
         let Some(outputs) = apart(&joined, &counts) else {
             self.keep_apart(&batch[0].class);
             return Joined::Apart(batch);
         };
+        if is_telling {
+            // That is work which rows that run apart do not make.
+            let cost = joining + times.cost + parting.elapsed();
+            self.costs
+                .learn_joined(&batch[0].class, size(&inputs), cost);
+        }
         self.metrics.ran(inputs.rows());
         self.answers.learn(size(&inputs), &joined);
         for (job, outputs) in batch.into_iter().zip(outputs) {

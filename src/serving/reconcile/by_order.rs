@@ -1,6 +1,8 @@
 //! Carries out orders, one at a time, off the way of requests.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::load::Effort;
 use super::tries::Tries;
@@ -17,6 +19,26 @@ impl Reconciler {
         for order in orders {
             self.obey(order);
             self.rest();
+        }
+    }
+
+    /// Refuses orders for so long.
+    pub(super) fn refuse(&self, orders: &Receiver<Order>, pause: Duration) {
+        let over = Instant::now() + pause;
+        let left = || over.saturating_duration_since(Instant::now());
+        loop {
+            match orders.recv_timeout(left()) {
+                Ok(order) => {
+                    let error = Error::unavailable(
+                        "the model repository could not be read yet, see /health; it is tried again",
+                    );
+                    // Whoever gave the order may have left.
+                    let _ = order.reply.send(Err(error.with_retry_after(left())));
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+                // Nobody can give any.
+                Err(RecvTimeoutError::Disconnected) => return thread::sleep(left()),
+            }
         }
     }
 
