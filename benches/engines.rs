@@ -27,6 +27,7 @@ use onnxd::serving::deployment::{Deployment, Machinery};
 use onnxd::serving::knobs::Defaults;
 use onnxd::serving::lane::Request;
 use onnxd::serving::memory::Ledger;
+use onnxd::serving::orders;
 use onnxd::serving::reconcile::Reconciler;
 use onnxd::serving::registry::Registry;
 use onnxd::telemetry::metrics::{Metrics, PlanCacheMetrics};
@@ -204,7 +205,8 @@ impl Live {
             machinery: machinery.clone(),
             registry: registry.clone(),
         };
-        reconciler.run();
+        let (_orders, given) = orders::channel();
+        reconciler.run(&given);
         Live {
             registry,
             machinery,
