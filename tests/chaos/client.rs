@@ -298,11 +298,8 @@ fn wrong_error(sent: &Sent, answer: &Answer) -> Option<String> {
             may_be_missing && (message.contains("model '") || message.contains("has no version"))
         }
         413 => matches!(kind, Kind::TooLarge | Kind::TooManyRows),
-        429 => {
-            *kind != Kind::Malformed
-                && *kind != Kind::TooLarge
-                && answer.header("retry-after").is_some()
-        }
+        // Where there is no place, nobody reads what is malformed.
+        429 => *kind != Kind::TooLarge && answer.header("retry-after").is_some(),
         500 => {
             !matches!(kind, Kind::Malformed | Kind::TooLarge)
                 && message.starts_with("the model failed while running")
