@@ -291,7 +291,7 @@ impl Scan<'_> {
             };
             Ok((versions, owned))
         });
-        let (versions, (manifest, labels)) = match owned {
+        let (versions, owned) = match owned {
             Ok(complete) => complete,
             Err(problem) => {
                 let mut stamping = owned_stamping(folder, None);
@@ -302,10 +302,6 @@ impl Scan<'_> {
                 };
             }
         };
-        let golden = versions
-            .iter()
-            .map(|(version, file)| (*version, golden(file)));
-        let golden = golden.filter(|(_, files)| !files.is_empty()).collect();
         let folders = &mut self.snapshot.folders;
         let stamps = versions.iter().map(|(version, file)| {
             // A bare file is a model without a folder.
@@ -314,8 +310,16 @@ impl Scan<'_> {
             (*version, stamp(&place, folders))
         });
         let stamps = stamps.collect();
+        let golden = versions
+            .iter()
+            .map(|(version, file)| (*version, golden(file)));
+        let golden = golden.filter(|(_, files)| !files.is_empty()).collect();
         let is_bare = versions.values().any(|file| file == folder);
-        let stamp = owned_stamp(folder, &manifest);
+        let Owned {
+            manifest,
+            labels,
+            stamp,
+        } = owned;
         let files = ModelFiles {
             versions,
             stamps,
@@ -336,15 +340,26 @@ impl Scan<'_> {
         let ModelFiles {
             manifest, labels, ..
         } = before.files.as_ref().ok()?;
-        let is_same = owned_stamp(folder, manifest) == before.stamp;
-        is_same.then(|| (manifest.clone(), labels.clone()))
+        let label_file = manifest.labels.as_ref().map(|labels| labels.file.as_str());
+        let stamp = owned_stamping(folder, label_file).stamp();
+        (stamp == before.stamp).then(|| Owned {
+            manifest: manifest.clone(),
+            labels: labels.clone(),
+            stamp,
+        })
     }
 }
 
 /// What a model's owner wrote beside its versions: `model.toml`, and the class names that it points at.
-type Owned = (ModelManifest, Vec<String>);
+struct Owned {
+    manifest: ModelManifest,
+    labels: Vec<String>,
+    /// Of each file before it was read: one that changes meanwhile differs at the next look.
+    stamp: Stamp,
+}
 
 fn read_owned(folder: &Path) -> Result<Owned, String> {
+    let mut stamping = owned_stamping(folder, None);
     let path = folder.join(MODEL_MANIFEST);
     let manifest = match path.is_file() {
         true => read_text(&path)
@@ -353,25 +368,31 @@ fn read_owned(folder: &Path) -> Result<Owned, String> {
         false => ModelManifest::default(),
     };
     let labels = match &manifest.labels {
-        Some(Labels { file, .. }) => read_labels(folder, file)?,
+        Some(Labels { file, .. }) => {
+            stamp_owned(&mut stamping, folder, file);
+            read_labels(folder, file)?
+        }
         None => Vec::new(),
     };
-    Ok((manifest, labels))
-}
-
-fn owned_stamp(folder: &Path, manifest: &ModelManifest) -> Stamp {
-    let label_file = manifest.labels.as_ref().map(|labels| labels.file.as_str());
-    owned_stamping(folder, label_file).stamp()
+    Ok(Owned {
+        manifest,
+        labels,
+        stamp: stamping.stamp(),
+    })
 }
 
 fn owned_stamping(folder: &Path, label_file: Option<&str>) -> Stamping {
     let mut stamping = Stamping::default();
     for name in [Some(MODEL_MANIFEST), label_file].into_iter().flatten() {
-        if let Ok(metadata) = folder.join(name).metadata() {
-            stamping.file(name, &metadata);
-        }
+        stamp_owned(&mut stamping, folder, name);
     }
     stamping
+}
+
+fn stamp_owned(stamping: &mut Stamping, folder: &Path, name: &str) {
+    if let Ok(metadata) = folder.join(name).metadata() {
+        stamping.file(name, &metadata);
+    }
 }
 
 /// The names in a folder, in order.
@@ -466,6 +487,37 @@ mod tests {
             .expect("iris is fit to load");
         assert_eq!(iris.labels, ["setosa", "versicolor", "virginica"]);
         assert_eq!(iris.versions.len(), 2);
+    }
+
+    /// What is written while a look goes on shows at the next one at the latest.
+    #[test]
+    fn a_change_beside_a_look_is_not_lost() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let model = folder.path().join("m");
+        fs::create_dir(&model).expect("a temporary folder");
+        fs::copy("models/iris/1/model.onnx", model.join(MODEL_FILE)).expect("the bundled model");
+        let source = Local::new(folder.path().to_owned());
+        let look = |before: &Snapshot| source.look(before).expect("readable");
+        let priority = |snapshot: &Snapshot| {
+            let files = snapshot.models["m"].files.as_ref();
+            files.ok().map(|files| files.manifest.priority_levels)
+        };
+        let mut before = look(&Snapshot::default());
+        for round in 0..500 {
+            let levels = 2 + round % 7;
+            let write = || {
+                (0..round * 40).for_each(|_| std::hint::spin_loop());
+                let (written, place) = (model.join("written"), model.join(MODEL_MANIFEST));
+                fs::write(&written, format!("priority_levels = {levels}")).expect("a file");
+                fs::rename(&written, &place).expect("the same folder");
+            };
+            before = std::thread::scope(|scope| {
+                scope.spawn(write);
+                look(&before)
+            });
+            before = look(&before);
+            assert_eq!(priority(&before), Some(levels), "in round {round}");
+        }
     }
 
     #[test]
