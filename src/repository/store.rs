@@ -1,6 +1,7 @@
 //! Reads a repository from the file system.
 
 mod files;
+mod owned;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::files::{Place, stamp};
-use super::layout::{self, Entry, Found, Item, MODEL_FILE, MODEL_MANIFEST, REPOSITORY_MANIFEST};
-use super::manifest::{self, Labels, ModelManifest, RepositoryManifest};
-use super::stamp::{Stamp, Stamping};
+use self::owned::{Owned, stamp_of_problem};
+use super::layout::{self, Entry, Found, Item, MODEL_FILE, REPOSITORY_MANIFEST};
+use super::manifest::{self, RepositoryManifest};
+use super::stamp::Stamping;
 use super::{FoundModel, ModelFiles, Snapshot, Version, VersionFiles};
 use crate::error::{Error, Result};
 
@@ -285,20 +287,19 @@ impl Scan<'_> {
         siblings: &[String],
     ) -> FoundModel {
         let owned = versions.and_then(|versions| {
-            let owned = match self.unchanged(folder, name) {
+            let before = self.before.models.get(name);
+            let owned = match before.and_then(|before| Owned::unchanged(folder, before)) {
                 Some(owned) => owned,
-                None => read_owned(folder)?,
+                None => Owned::read(folder)?,
             };
             Ok((versions, owned))
         });
         let (versions, owned) = match owned {
             Ok(complete) => complete,
             Err(problem) => {
-                let mut stamping = owned_stamping(folder, None);
-                stamping.remark(&problem);
                 return FoundModel {
+                    stamp: stamp_of_problem(folder, &problem),
                     files: Err(problem),
-                    stamp: stamping.stamp(),
                 };
             }
         };
@@ -332,66 +333,6 @@ impl Scan<'_> {
             files: Ok(files),
             stamp,
         }
-    }
-
-    /// What an earlier look has read of a model and is the same now.
-    fn unchanged(&self, folder: &Path, name: &str) -> Option<Owned> {
-        let before = self.before.models.get(name)?;
-        let ModelFiles {
-            manifest, labels, ..
-        } = before.files.as_ref().ok()?;
-        let label_file = manifest.labels.as_ref().map(|labels| labels.file.as_str());
-        let stamp = owned_stamping(folder, label_file).stamp();
-        (stamp == before.stamp).then(|| Owned {
-            manifest: manifest.clone(),
-            labels: labels.clone(),
-            stamp,
-        })
-    }
-}
-
-/// What a model's owner wrote beside its versions: `model.toml`, and the class names that it points at.
-struct Owned {
-    manifest: ModelManifest,
-    labels: Vec<String>,
-    /// Of each file before it was read: one that changes meanwhile differs at the next look.
-    stamp: Stamp,
-}
-
-fn read_owned(folder: &Path) -> Result<Owned, String> {
-    let mut stamping = owned_stamping(folder, None);
-    let path = folder.join(MODEL_MANIFEST);
-    let manifest = match path.is_file() {
-        true => read_text(&path)
-            .and_then(|text| ModelManifest::parse(&text))
-            .map_err(|problem| format!("{MODEL_MANIFEST}: {problem}"))?,
-        false => ModelManifest::default(),
-    };
-    let labels = match &manifest.labels {
-        Some(Labels { file, .. }) => {
-            stamp_owned(&mut stamping, folder, file);
-            read_labels(folder, file)?
-        }
-        None => Vec::new(),
-    };
-    Ok(Owned {
-        manifest,
-        labels,
-        stamp: stamping.stamp(),
-    })
-}
-
-fn owned_stamping(folder: &Path, label_file: Option<&str>) -> Stamping {
-    let mut stamping = Stamping::default();
-    for name in [Some(MODEL_MANIFEST), label_file].into_iter().flatten() {
-        stamp_owned(&mut stamping, folder, name);
-    }
-    stamping
-}
-
-fn stamp_owned(stamping: &mut Stamping, folder: &Path, name: &str) {
-    if let Ok(metadata) = folder.join(name).metadata() {
-        stamping.file(name, &metadata);
     }
 }
 
@@ -441,18 +382,6 @@ fn golden(file: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Label files stand beside the versions; a path that leads elsewhere is refused.
-fn read_labels(folder: &Path, file: &str) -> Result<Vec<String>, String> {
-    if file_name(Path::new(file)) != file {
-        return Err(format!(
-            "{MODEL_MANIFEST}: labels.file must be a file beside it, got '{file}'"
-        ));
-    }
-    let text = read_text(&folder.join(file))
-        .map_err(|problem| format!("{MODEL_MANIFEST}: labels.file {file}: {problem}"))?;
-    Ok(manifest::label_lines(&text))
-}
-
 fn read_text(path: &Path) -> Result<String, String> {
     let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > MOST_TEXT_BYTES {
@@ -471,7 +400,10 @@ fn file_name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::repository::layout::MODEL_MANIFEST;
 
     #[test]
     fn the_bundled_repository_is_read() {
@@ -489,13 +421,19 @@ mod tests {
         assert_eq!(iris.versions.len(), 2);
     }
 
-    /// What is written while a look goes on shows at the next one at the latest.
-    #[test]
-    fn a_change_beside_a_look_is_not_lost() {
+    /// A repository with one model of one version, and the model's folder.
+    fn repository() -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let model = folder.path().join("m");
         fs::create_dir(&model).expect("a temporary folder");
         fs::copy("models/iris/1/model.onnx", model.join(MODEL_FILE)).expect("the bundled model");
+        (folder, model)
+    }
+
+    /// What is written while a look goes on shows at the next one at the latest.
+    #[test]
+    fn a_change_beside_a_look_is_not_lost() {
+        let (folder, model) = repository();
         let source = Local::new(folder.path().to_owned());
         let look = |before: &Snapshot| source.look(before).expect("readable");
         let priority = |snapshot: &Snapshot| {
@@ -528,10 +466,7 @@ mod tests {
 
     #[test]
     fn a_model_with_a_bad_manifest_carries_the_reason() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let model = folder.path().join("m");
-        fs::create_dir(&model).expect("a temporary folder");
-        fs::copy("models/iris/1/model.onnx", model.join(MODEL_FILE)).expect("the bundled model");
+        let (folder, model) = repository();
         fs::write(
             model.join(MODEL_MANIFEST),
             "labels = { output = \"y\", file = \"../x\" }",
