@@ -6,17 +6,17 @@
 //! with batching off (`max_batch_rows = 1`); and with the classic fixed delay (batches of up to 32 rows that wait 5 ms to
 //! fill). The latency target is the same for all three. Requests of one row come in an open loop, at equal distances and
 //! as a Poisson process (the same arrivals for all three), at 50 to 200 % of the capacity, which is what the best of the
-//! three answers to more than that. The three take turns in each round, so that what slows the machine
-//! slows all. One half of the machine's CPUs has the servers and the other one the load, so that a server does not lack
-//! what refused requests cost their senders; what is told of each load is from half a second on. What is told is the
-//! median of the rounds, and of the rounds' ratios. `p99` is of accepted requests, from when each was due.
+//! three answers to more than that. The three take turns in each round, so that what slows the machine slows all. One half
+//! of the machine's CPUs has the servers and the other one the load, so that a server does not lack what refused requests
+//! cost their senders; what is told of each load is from half a second on. What is told is the median of the rounds, and of
+//! the rounds' ratios. `p99` is of accepted requests, from when each was due.
 //!
 //! In the comparison each load stands for itself: the answers a second against the better of the other two, and p99
 //! against the better of those of the other two that answer as much; one that refuses most has it easy with the rest.
 //! Ours is worse where the median of the ratios says so and the quartile on that side does as well: three rounds of four.
 //!
-//! `cargo bench --bench batching -- [--rounds 9] [--seconds 1] [--network NAME] [--load 200]`; ORT_DYLIB_PATH
-//! names ONNX Runtime. A third network, `light`, has convolutions whose rows cost little more than reading them.
+//! `cargo bench --bench batching -- [--rounds 9] [--seconds 1] [--network NAME] [--load 200]`; ORT_DYLIB_PATH names
+//! ONNX Runtime. A third network, `light`, has convolutions whose rows cost little more than reading them.
 
 mod support;
 
@@ -39,7 +39,7 @@ const ARRIVALS: [(Arrivals, &str); 2] = [
 /// So long each load goes on before answers are counted: connections are opened, and queues come to stand.
 const LEAD_IN: Duration = Duration::from_millis(500);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// So often each answers a closed loop once all are warm.
+/// So often each is overloaded once all are warm.
 const CAPACITY_ROUNDS: usize = 3;
 const MOST_WARM_UPS: usize = 15;
 const CLIENTS: usize = 96;
@@ -440,7 +440,7 @@ fn judge(network: &Network, cells: &[Cell], batch: Duration) -> bool {
     for cell in of("ours").filter(|cell| cell.key.0 == OVERLOAD) {
         let share = Ratio::of(&cell.answers, &peak.answers);
         verdict(
-            share.median >= 1.0 - TOLERANCE || share.upper >= 1.0,
+            share.is_as_much(),
             format!(
                 "overload, {} arrivals: {share} of the peak ({:.0}/s)",
                 cell.key.1,
@@ -471,7 +471,7 @@ fn judge(network: &Network, cells: &[Cell], batch: Duration) -> bool {
         let most = most.expect("there are two");
         let share = Ratio::of(&ours.answers, &most.answers);
         verdict(
-            share.median >= 1.0 - TOLERANCE || share.upper >= 1.0,
+            share.is_as_much(),
             format!(
                 "{load} %, {arrive}: {share} of the better one's answers/s ({:.0}, {})",
                 most.rate(),
@@ -484,7 +484,7 @@ fn judge(network: &Network, cells: &[Cell], batch: Duration) -> bool {
         if let Some(soonest) = others.iter().filter(as_much).min_by(by_p99) {
             let share = Ratio::of(&ours.p99s, &soonest.p99s);
             verdict(
-                share.median <= 1.0 + TOLERANCE || share.lower <= 1.0,
+                share.is_as_little(),
                 format!(
                     "{load} %, {arrive}: {share} of the better one's p99 ({:.1} ms, {})",
                     soonest.p99(),
@@ -514,6 +514,16 @@ impl Ratio {
             median: ratios[last / 2],
             upper: ratios[last - last / 4],
         }
+    }
+
+    /// Whether three rounds of four do not show that it is less.
+    fn is_as_much(&self) -> bool {
+        self.median >= 1.0 - TOLERANCE || self.upper >= 1.0
+    }
+
+    /// Whether three rounds of four do not show that it is more.
+    fn is_as_little(&self) -> bool {
+        self.median <= 1.0 + TOLERANCE || self.lower <= 1.0
     }
 }
 

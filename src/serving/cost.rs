@@ -35,6 +35,12 @@ pub struct Bounds {
     pub filling: Filling,
 }
 
+impl Bounds {
+    fn longest_seconds(&self) -> Option<f64> {
+        self.longest.map(|longest| longest.as_secs_f64())
+    }
+}
+
 /// Whether the curve decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filling {
@@ -153,7 +159,7 @@ impl Costs {
         }
         let entry = known.entry(class);
         let most = self.bounds.most_rows.min(fitting(entry.row_bytes));
-        let longest = self.bounds.longest.map(|longest| longest.as_secs_f64());
+        let longest = self.bounds.longest_seconds();
         entry.tries.next(&best, &entry.curve, most, longest)
     }
 
@@ -261,7 +267,7 @@ impl Known {
         if let Some(knee) = self.entry(class).knee {
             return knee;
         }
-        let longest = bounds.longest.map(|longest| longest.as_secs_f64());
+        let longest = bounds.longest_seconds();
         let mut knee = self.entry(class).curve.knee(bounds.most_rows, longest);
         let pooled = self.pooled.knee(bounds.most_rows, None).rows;
         let entry = self.entry(class);

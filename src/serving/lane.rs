@@ -276,7 +276,7 @@ impl Shared {
             || runner.split.threads > 1
             || !runner.costs.is_short(size)
             || !runner.model.is_prepared(inputs)
-            || !self.queue.is_empty()
+            || !self.standing.is_empty()
         {
             return Here::Never;
         }

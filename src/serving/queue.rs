@@ -82,11 +82,6 @@ impl<J: Queued> Queue<J> {
         job
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.lock().batcher.waiting().rows == 0
-    }
-
     /// Lets a worker wait until it may look for a batch with [`Queue::take`], which it must do then; false once the
     /// queue is closed.
     pub fn wait(&self, now: impl Fn() -> Instant, most_rows: impl Fn(&J::Class) -> usize) -> bool {

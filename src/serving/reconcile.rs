@@ -43,7 +43,7 @@ impl Reconciler {
     pub fn run(&self, orders: &Receiver<Order>) {
         while self.start().is_err() {
             match self.source.again() {
-                Some(pause) => self.refuse(orders, pause),
+                Some(pause) => by_order::refuse(orders, pause),
                 None => break,
             }
         }

@@ -30,11 +30,10 @@ impl Default for Standing {
 impl Standing {
     /// Takes in whether something waits, after every change and in order.
     pub fn saw(&self, waits: bool, now: Instant) {
-        let before = self.since.load(Ordering::Relaxed);
-        match (before, waits) {
-            (EMPTY, true) => self.since.store(self.after_start(now), Ordering::Relaxed),
-            (_, true) | (EMPTY, false) => {}
-            (_, false) => self.since.store(EMPTY, Ordering::Relaxed),
+        match waits {
+            false => self.since.store(EMPTY, Ordering::Relaxed),
+            true if self.is_empty() => self.since.store(self.after_start(now), Ordering::Relaxed),
+            true => {}
         }
     }
 

@@ -13,32 +13,32 @@ use crate::repository::{Snapshot, Version};
 use crate::serving::orders::{Action, Order};
 use crate::serving::registry::{ModelEntry, Scan, VersionState};
 
+/// Refuses orders for so long.
+pub fn refuse(orders: &Receiver<Order>, pause: Duration) {
+    let over = Instant::now() + pause;
+    let left = || over.saturating_duration_since(Instant::now());
+    loop {
+        match orders.recv_timeout(left()) {
+            Ok(order) => {
+                let error = Error::unavailable(
+                    "the model repository could not be read yet, see /health; it is tried again",
+                );
+                // Whoever gave the order may have left.
+                let _ = order.reply.send(Err(error.with_retry_after(left())));
+            }
+            Err(RecvTimeoutError::Timeout) => return,
+            // Nobody can give any.
+            Err(RecvTimeoutError::Disconnected) => return thread::sleep(left()),
+        }
+    }
+}
+
 impl Reconciler {
     /// Carries out orders until nobody can give any more.
     pub fn carry_out(&self, orders: Receiver<Order>) {
         for order in orders {
             self.obey(order);
             self.rest();
-        }
-    }
-
-    /// Refuses orders for so long.
-    pub(super) fn refuse(&self, orders: &Receiver<Order>, pause: Duration) {
-        let over = Instant::now() + pause;
-        let left = || over.saturating_duration_since(Instant::now());
-        loop {
-            match orders.recv_timeout(left()) {
-                Ok(order) => {
-                    let error = Error::unavailable(
-                        "the model repository could not be read yet, see /health; it is tried again",
-                    );
-                    // Whoever gave the order may have left.
-                    let _ = order.reply.send(Err(error.with_retry_after(left())));
-                }
-                Err(RecvTimeoutError::Timeout) => return,
-                // Nobody can give any.
-                Err(RecvTimeoutError::Disconnected) => return thread::sleep(left()),
-            }
         }
     }
 
