@@ -4,6 +4,7 @@
 //! One thread sends everything over many kept-alive connections, each with one request at a time.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,15 @@ pub enum Arrivals {
     Constant,
     /// Each independently of all others.
     Poisson,
+}
+
+impl fmt::Display for Arrivals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "Poisson",
+        })
+    }
 }
 
 impl Arrivals {

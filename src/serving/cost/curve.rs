@@ -3,11 +3,16 @@
 //! A median stands for a window, so that one slow run tells nothing. Between sizes that were measured the curve is a
 //! straight line. It never falls: more rows cannot take less time, so a size that seems to take longer than a larger one
 //! was measured badly.
+//!
+//! A machine is now faster and now slower, and sizes that seldom run would be judged by what they took in another hour. So
+//! the size that runs most is the gauge: what it takes more than before, all others are taken to take more as well.
 
 /// So many times are kept for each size.
 const WINDOW: usize = 9;
 /// A batch must be so much cheaper a row than a smaller one to be worth the wait for its rows.
 const WORTH_IT: f64 = 0.95;
+/// A size must run so many times as often as the gauge to be the gauge itself.
+const MORE_OFTEN: u64 = 2;
 /// The largest size that is told apart is two to the power of one less than this.
 pub const SIZES: usize = 17;
 
@@ -17,12 +22,18 @@ pub struct Curve {
     windows: Vec<Window>,
     /// The sizes that were measured and what they take, ascending.
     points: Vec<(usize, f64)>,
+    /// How many runs were taken in.
+    runs: u64,
+    /// The window that tells how fast the machine is.
+    gauge: Option<usize>,
 }
 
-/// The last times of one size, in seconds.
+/// The last times of one size, in seconds at the machine's speed of now.
 #[derive(Debug, Clone, Default)]
 struct Window {
     seconds: Vec<f64>,
+    /// Which runs these were.
+    runs: Vec<u64>,
     /// Where the next one goes.
     next: usize,
     median: f64,
@@ -65,7 +76,20 @@ impl Curve {
             _ => None,
         };
         let scale = scale.unwrap_or(exact as f64 / rows as f64);
-        self.windows[size].push(seconds * scale);
+        self.runs += 1;
+        let before = self.windows[size].median;
+        self.windows[size].push(seconds * scale, self.runs);
+        if self.gauge == Some(size) && before > 0.0 {
+            let change = self.windows[size].median / before;
+            let windows = self.windows.iter_mut().enumerate();
+            let others = windows.filter(|(at, _)| *at != size);
+            others.for_each(|(_, window)| window.scale(change));
+        }
+        let lasted = |at: usize| self.windows[at].lasted(self.runs);
+        let gauge = self.gauge.and_then(lasted);
+        if lasted(size).is_some_and(|own| gauge.is_none_or(|gauge| MORE_OFTEN * own < gauge)) {
+            self.gauge = Some(size);
+        }
         self.draw();
     }
 
@@ -152,16 +176,31 @@ impl Curve {
 }
 
 impl Window {
-    fn push(&mut self, seconds: f64) {
-        match self.seconds.get_mut(self.next) {
-            Some(oldest) => *oldest = seconds,
-            None => self.seconds.push(seconds),
+    fn push(&mut self, seconds: f64, run: u64) {
+        if self.seconds.len() < WINDOW {
+            self.seconds.push(seconds);
+            self.runs.push(run);
+        } else {
+            (self.seconds[self.next], self.runs[self.next]) = (seconds, run);
         }
         self.next = (self.next + 1) % WINDOW;
         let mut sorted = self.seconds.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         // Of two the shorter: what holds a run up is no part of what it takes.
         self.median = sorted[(sorted.len() - 1) / 2];
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.seconds
+            .iter_mut()
+            .for_each(|seconds| *seconds *= factor);
+        self.median *= factor;
+    }
+
+    /// Over how many runs of all sizes it goes back, once it is full.
+    fn lasted(&self, runs: u64) -> Option<u64> {
+        let is_full = self.runs.len() == WINDOW;
+        is_full.then(|| runs - self.runs[self.next])
     }
 
     fn last(&self) -> Option<f64> {
@@ -240,6 +279,21 @@ mod tests {
         assert_eq!(steady.seconds(8), Some(1.08));
         (0..WINDOW).for_each(|_| steady.learn(8, 2.0));
         assert_eq!(steady.seconds(8), Some(2.0), "what stays so is believed");
+    }
+
+    #[test]
+    fn sizes_that_seldom_run_are_as_much_slower_as_the_one_that_runs() {
+        let mut curve = curve(|rows| rows, 3);
+        (0..2 * WINDOW).for_each(|_| curve.learn(1, 1.0));
+        (0..2 * WINDOW).for_each(|_| curve.learn(1, 1.5));
+        assert_eq!(curve.points(), [(1, 1.5), (2, 3.0), (4, 6.0)]);
+        assert_eq!(curve.last(4), Some(6.0));
+        // One that runs now is seen as it is.
+        (0..WINDOW).for_each(|_| curve.learn(2, 2.0));
+        assert_eq!(curve.points(), [(1, 1.5), (2, 2.0), (4, 6.0)]);
+        // It runs often enough by now to tell how fast the machine is.
+        (0..WINDOW).for_each(|_| curve.learn(2, 4.0));
+        assert_eq!(curve.points(), [(1, 3.0), (2, 4.0), (4, 12.0)]);
     }
 
     #[test]
