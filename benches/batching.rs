@@ -4,12 +4,13 @@
 //! Two networks: a recurrent one, whose rows are cheaper joined, and convolutions, whose rows are not. Each is served by
 //! three processes of the real binary at once, of which one is loaded at a time: with nothing set but a latency target;
 //! with batching off (`max_batch_rows = 1`); and with the classic fixed delay (batches of up to 32 rows that wait 5 ms to
-//! fill). The latency target is the same for all three. Requests of one row come in an open loop, at equal distances and
-//! as a Poisson process (the same arrivals for all three), at 50 to 200 % of the capacity, which is what the best of the
-//! three answers to more than that. The three take turns in each round, so that what slows the machine slows all. One half
-//! of the machine's CPUs has the servers and the other one the load, so that a server does not lack what refused requests
-//! cost their senders; what is told of each load is from half a second on. What is told is the median of the rounds, and of
-//! the rounds' ratios. `p99` is of accepted requests, from when each was due.
+//! fill). The latency target is the same for all three, and the engine is the one that ours chose. Requests of one row
+//! come in an open loop, at equal distances and as a Poisson process (the same arrivals for all three), at 50 to 200 % of
+//! the capacity, which is what the best of the three answers to more than that. The three take turns in each round, so
+//! that what slows the machine slows all. One half of the machine's CPUs has the servers and the other one the load, so
+//! that a server does not lack what refused requests cost their senders; what is told of each load is from half a second
+//! on. What is told is the median of the rounds, and of the rounds' ratios. `p99` is of accepted requests, from when each
+//! was due.
 //!
 //! In the comparison each load stands for itself: the answers a second against the better of the other two, and p99
 //! against the better of those of the other two that answer as much; one that refuses most has it easy with the rest.
@@ -98,6 +99,15 @@ struct Contender {
     server: Process,
 }
 
+impl Contender {
+    fn target<'a>(&self, request: &'a [u8]) -> Target<'a> {
+        Target {
+            address: self.server.address,
+            request,
+        }
+    }
+}
+
 fn main() {
     let options = Options::read();
     let [load, server] = Cpus::halves();
@@ -150,20 +160,12 @@ impl Options {
 
 /// Measures one network and prints what came of it; whether every verdict holds.
 fn compare(network: &Network, cpus: &Cpus, options: &Options) -> bool {
-    let contenders = contenders(network, cpus);
     let request = request(network);
-    let target = |contender: &Contender| Target {
-        address: contender.server.address,
-        request: &request,
-    };
-    for contender in &contenders {
-        warm_up(contender, &target(contender));
-    }
+    let contenders = contenders(network, cpus, &request);
     // Only now does none of them measure any more while another one is loaded.
-    let capacities: Vec<f64> = contenders
-        .iter()
-        .map(|contender| capacity(&target(contender)))
-        .collect();
+    let capacities = contenders
+        .each_ref()
+        .map(|contender| capacity(&contender.target(&request)));
     for (contender, capacity) in contenders.iter().zip(&capacities) {
         println!("{}", line_of(contender, Some(*capacity)));
     }
@@ -178,7 +180,7 @@ fn compare(network: &Network, cpus: &Cpus, options: &Options) -> bool {
         let rate = capacity * f64::from(load) / 100.0;
         let seed = u64::from(load) + 1000 * round as u64;
         let schedule = arrivals.schedule(rate, LEAD_IN + options.time, seed);
-        target(contender).open_loop(&schedule, LEAD_IN)
+        contender.target(&request).open_loop(&schedule, LEAD_IN)
     };
     let loads = LOADS.into_iter();
     let loads = loads.filter(|load| options.load.is_none_or(|wanted| wanted == *load));
@@ -226,34 +228,37 @@ fn compare(network: &Network, cpus: &Cpus, options: &Options) -> bool {
     judge(network, &cells, &overloads, batch)
 }
 
-fn contenders(network: &Network, cpus: &Cpus) -> Vec<Contender> {
-    let target = format!("latency_target_ms = {}\n", network.latency_target_ms);
-    let settings = [
-        ("ours", target.clone()),
-        ("batching off", format!("{target}max_batch_rows = 1\n")),
-        (
-            "fixed 5 ms",
-            format!(
-                "{target}max_batch_rows = {BATCH_ROWS}\npreferred_batch_rows = [{BATCH_ROWS}]\nmax_queue_delay_us = 5000\n"
-            ),
-        ),
-    ];
-    let contender = |(name, settings): (&'static str, String)| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("batching/{}/{name}", network.name));
-        std::fs::create_dir_all(folder.join("m/1")).expect("the target folder is writable");
-        let write = |file: &str, contents: &[u8]| {
-            std::fs::write(folder.join(file), contents).expect("the target folder is writable");
-        };
-        write("m/1/model.onnx", &network.file);
-        write("m/model.toml", settings.as_bytes());
-        Contender {
-            name,
-            settings: settings.replace('\n', " "),
-            server: Process::onnxd_on(cpus, &folder, &[("RUST_LOG", "warn,onnxd::serving=info")]),
-        }
+/// Ours, and then the others on the engine that ours has chosen: how rows are joined is in question here. All are warm.
+fn contenders(network: &Network, cpus: &Cpus, request: &[u8]) -> [Contender; 3] {
+    let warm = |name, settings| {
+        let contender = start(network, cpus, name, settings);
+        warm_up(&contender, request);
+        contender
     };
-    settings.into_iter().map(contender).collect()
+    let target = format!("latency_target_ms = {}\n", network.latency_target_ms);
+    let ours = warm("ours", target.clone());
+    let common = format!("{target}engine = {}\n", health(&ours.server)["engine"]);
+    let off = format!("{common}max_batch_rows = 1\n");
+    let fixed = format!(
+        "{common}max_batch_rows = {BATCH_ROWS}\npreferred_batch_rows = [{BATCH_ROWS}]\nmax_queue_delay_us = 5000\n"
+    );
+    [ours, warm("batching off", off), warm("fixed 5 ms", fixed)]
+}
+
+fn start(network: &Network, cpus: &Cpus, name: &'static str, settings: String) -> Contender {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("batching/{}/{name}", network.name));
+    std::fs::create_dir_all(folder.join("m/1")).expect("the target folder is writable");
+    let write = |file: &str, contents: &[u8]| {
+        std::fs::write(folder.join(file), contents).expect("the target folder is writable");
+    };
+    write("m/1/model.onnx", &network.file);
+    write("m/model.toml", settings.as_bytes());
+    Contender {
+        name,
+        settings: settings.replace('\n', " "),
+        server: Process::onnxd_on(cpus, &folder, &[("RUST_LOG", "warn,onnxd::serving=info")]),
+    }
 }
 
 /// A request of one row with a binary body and a binary answer, so that neither side spends its time on JSON.
@@ -276,14 +281,14 @@ fn request(network: &Network) -> Vec<u8> {
 }
 
 /// Loads a server until its choice of engine stands.
-fn warm_up(contender: &Contender, target: &Target<'_>) {
+fn warm_up(contender: &Contender, request: &[u8]) {
     let mut steady = 0;
     let mut engine = engine_of(&contender.server);
     for _ in 0..MOST_WARM_UPS {
         if steady == 4 {
             break;
         }
-        target.closed_loop(CLIENTS, WARM_UP);
+        contender.target(request).closed_loop(CLIENTS, WARM_UP);
         // Measuring takes turns with requests, and pauses.
         pause(Duration::from_millis(500));
         let now = engine_of(&contender.server);

@@ -79,18 +79,30 @@ impl Curve {
         self.runs += 1;
         let before = self.windows[size].median;
         self.windows[size].push(seconds * scale, self.runs);
-        if self.gauge == Some(size) && before > 0.0 {
-            let change = self.windows[size].median / before;
-            let windows = self.windows.iter_mut().enumerate();
-            let others = windows.filter(|(at, _)| *at != size);
-            others.for_each(|(_, window)| window.scale(change));
-        }
-        let lasted = |at: usize| self.windows[at].lasted(self.runs);
-        let gauge = self.gauge.and_then(lasted);
-        if lasted(size).is_some_and(|own| gauge.is_none_or(|gauge| MORE_OFTEN * own < gauge)) {
-            self.gauge = Some(size);
+        match self.gauge == Some(size) {
+            true => self.scale_others(size, self.windows[size].median / before),
+            false => self.choose_gauge(size),
         }
         self.draw();
+    }
+
+    /// What the gauge takes has changed by this factor.
+    fn scale_others(&mut self, gauge: usize, change: f64) {
+        // Runs that took no time that could be measured tell nothing.
+        if change.is_normal() {
+            let windows = self.windows.iter_mut().enumerate();
+            let others = windows.filter(|(size, _)| *size != gauge);
+            others.for_each(|(_, window)| window.scale(change));
+        }
+    }
+
+    /// This size has run; whether it does so often enough to be the gauge.
+    fn choose_gauge(&mut self, size: usize) {
+        let span = |size: usize| self.windows[size].span(self.runs);
+        let gauge = self.gauge.and_then(span);
+        if span(size).is_some_and(|own| gauge.is_none_or(|gauge| MORE_OFTEN * own < gauge)) {
+            self.gauge = Some(size);
+        }
     }
 
     fn draw(&mut self) {
@@ -197,8 +209,8 @@ impl Window {
         self.median *= factor;
     }
 
-    /// Over how many runs of all sizes it goes back, once it is full.
-    fn lasted(&self, runs: u64) -> Option<u64> {
+    /// Over how many of all runs it goes back, once it is full.
+    fn span(&self, runs: u64) -> Option<u64> {
         let is_full = self.runs.len() == WINDOW;
         is_full.then(|| runs - self.runs[self.next])
     }
