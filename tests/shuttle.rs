@@ -92,7 +92,7 @@ fn workers(
         let (queue, run) = (queue.clone(), run.clone());
         thread::spawn(move || {
             while queue.wait(Instant::now, |()| most_rows) {
-                let batch = queue.take(Instant::now(), WORKERS, |()| most_rows);
+                let batch = queue.take(Instant::now(), WORKERS, |(), _| most_rows);
                 assert!(batch.len() <= most_rows);
                 batch.iter().for_each(|job| run(job.id));
             }

@@ -201,16 +201,17 @@ impl<J: Queued> Batcher<J> {
     }
 
     /// Takes the next batch, if one is ripe, for one of so many workers that are idle: what is there is shared out over
-    /// them. `most_rows` is what a batch of a class should have at most; a job that has more comes alone.
+    /// them. `plan` says how many rows a batch of a class should have at most, and how many where there are only so many
+    /// for it; a job that has more comes alone.
     pub fn take_ripe(
         &mut self,
         now: Instant,
         idle: usize,
-        mut most_rows: impl FnMut(&J::Class) -> usize,
+        mut plan: impl FnMut(&J::Class, Option<usize>) -> usize,
     ) -> Vec<J> {
         self.drop_useless_heads(now);
         self.let_yield(now);
-        let Some((level, at)) = self.ripe(now, &mut most_rows) else {
+        let Some((level, at)) = self.ripe(now, &mut |class| plan(class, None)) else {
             return Vec::new();
         };
         let Some(head) = self.remove(level, at) else {
@@ -219,9 +220,12 @@ impl<J: Queued> Batcher<J> {
         let Some(class) = head.class() else {
             return vec![head];
         };
-        let most = most_rows(class).max(1);
+        let most = plan(class, None).max(1);
         let waiting = head.size().rows + self.rows_of(class, most.saturating_mul(idle.max(1)), now);
-        let share = waiting.div_ceil(idle.max(1)).min(most);
+        let share = match waiting.div_ceil(idle.max(1)) {
+            few if few < most => plan(class, Some(few)).min(few),
+            _ => most,
+        };
         let rows = self.preferred(share, waiting.min(most));
         let mut batch = vec![head];
         self.fill(&mut batch, rows, level, now);

@@ -163,6 +163,16 @@ impl Costs {
         entry.tries.next(&best, &entry.curve, most, longest)
     }
 
+    /// How many of so many rows that are there should run together: less than all where those take less a row.
+    pub fn rows_of(&self, class: &ShapeClass, there: usize) -> usize {
+        let mut known = self.lock();
+        let best = known.knee(class, &self.bounds).rows;
+        match self.bounds.filling {
+            Filling::AsMeasured if there < best => known.entry(class).curve.part_of(there),
+            _ => there.min(best),
+        }
+    }
+
     /// How long so many rows should take one worker, in batches of the best size; zero before the first run.
     pub fn expected(&self, class: &ShapeClass, size: Size) -> Duration {
         let mut known = self.lock();

@@ -320,8 +320,11 @@ impl Shared {
             // What comes until it is this one's turn runs with the rest.
             let _permit = self.budget.acquire(threads);
             let could_run = 1 + self.budget.free_threads() / threads;
-            let next_rows = |class: &ShapeClass| costs.next_rows(class);
-            let batch = self.queue.take(Instant::now(), could_run, next_rows);
+            let plan = |class: &ShapeClass, there| match there {
+                None => costs.next_rows(class),
+                Some(there) => costs.rows_of(class, there),
+            };
+            let batch = self.queue.take(Instant::now(), could_run, plan);
             self.learn_wait(&batch);
             self.runner.run_batch(batch);
         }

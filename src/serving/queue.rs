@@ -116,12 +116,12 @@ impl<J: Queued> Queue<J> {
         &self,
         now: Instant,
         could_run: usize,
-        most_rows: impl FnMut(&J::Class) -> usize,
+        plan: impl FnMut(&J::Class, Option<usize>) -> usize,
     ) -> Vec<J> {
         let mut state = self.lock();
         let idle = state.idle.min(could_run);
         state.idle -= 1;
-        let batch = state.batcher.take_ripe(now, idle, most_rows);
+        let batch = state.batcher.take_ripe(now, idle, plan);
         self.tell(&mut state);
         let is_more = state.batcher.waiting().rows > 0 && state.idle > 0;
         drop(state);

@@ -147,6 +147,17 @@ impl Curve {
         &self.points
     }
 
+    /// How many of so many rows are best run together. They all are, unless fewer were seen to be cheaper a row: sizes below
+    /// one that pays need not pay themselves.
+    pub fn part_of(&self, rows: usize) -> usize {
+        let few = self.knee(rows, None);
+        let each = few.seconds / few.rows as f64;
+        match self.seconds(rows) {
+            Some(all) if each < all / rows as f64 * WORTH_IT => few.rows,
+            _ => rows,
+        }
+    }
+
     /// Where batches stop to pay: the largest size up to `most` that is cheaper a row than all smaller ones, and takes
     /// no longer than `longest` seconds.
     pub fn knee(&self, most: usize, longest: Option<f64>) -> Knee {
@@ -279,6 +290,21 @@ mod tests {
         let mut lasting = curve(|rows| rows, 3);
         lasting.learn(8, 6.0);
         assert_eq!(lasting.knee(1000, None).rows, 8, "two and four did not pay");
+    }
+
+    #[test]
+    fn a_few_rows_do_not_run_together_where_only_many_pay() {
+        let mut curve = Curve::default();
+        for (rows, seconds) in [(1, 2.0), (2, 6.0), (4, 14.0), (8, 14.0), (16, 25.0)] {
+            curve.learn(rows, seconds);
+        }
+        assert_eq!(curve.knee(64, None).rows, 16);
+        let parts = [1, 2, 3, 5, 7, 8, 12].map(|rows| (rows, curve.part_of(rows)));
+        assert_eq!(
+            parts,
+            [(1, 1), (2, 1), (3, 1), (5, 1), (7, 7), (8, 8), (12, 12)]
+        );
+        assert_eq!(Curve::default().part_of(3), 3);
     }
 
     #[test]

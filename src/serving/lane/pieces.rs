@@ -21,7 +21,7 @@ const LEAST_PIECE: Duration = Duration::from_micros(500);
 /// The rows of each piece, as even as can be; one piece where cutting does not pay.
 pub fn counts(costs: &Costs, class: &ShapeClass, size: Size) -> Vec<usize> {
     let rows = size.rows;
-    let best = costs.most_rows(class).max(1);
+    let best = costs.rows_of(class, rows).max(1);
     let must = rows.div_ceil(costs.bounds().most_rows.max(1));
     if rows <= best && must <= 1 {
         return vec![rows];
