@@ -18,7 +18,7 @@
 //! The peak is where ours answered the most. Of ten loads that is one that had luck too, so that an overload is compared with
 //! it in rounds of their own, side by side.
 //!
-//! `cargo bench --bench batching -- [--rounds 9] [--seconds 1] [--network NAME] [--load 200]`; ORT_DYLIB_PATH names
+//! `cargo bench --bench batching -- [--rounds 12] [--seconds 1] [--network NAME] [--load 200]`; ORT_DYLIB_PATH names
 //! ONNX Runtime. A third network, `light`, has convolutions whose rows cost little more than reading them.
 
 mod support;
@@ -150,7 +150,7 @@ impl Options {
             value(name).map_or(otherwise, |text| text.parse().expect("a number"))
         };
         Options {
-            rounds: number("--rounds", 9.0) as usize,
+            rounds: number("--rounds", 12.0) as usize,
             time: Duration::from_secs_f64(number("--seconds", 1.0)),
             network: value("--network"),
             load: value("--load").map(|load| load.parse().expect("a number")),

@@ -27,7 +27,7 @@ const TELLING: u32 = 16;
 const STANDS_FOR: u32 = 4;
 /// So many rows in the queue: where they come by chance as fast as they run and run one by one, about one in twice as many
 /// finds no place (M/D/1/K), whatever the place more would give.
-const BUSY_ROWS: u32 = 32;
+const BUSY_ROWS: u32 = 24;
 
 /// What goes for one request at the queue.
 pub struct Gate {
@@ -323,8 +323,8 @@ mod tests {
         // Two batches of many rows.
         assert_eq!(patience_ms(64, 20, 1, true), 40);
         // Many rows that run one by one, on one worker and on two.
-        assert_eq!(patience_ms(1, 2, 1, true), 64);
-        assert_eq!(patience_ms(1, 2, 2, true), 32);
+        assert_eq!(patience_ms(1, 3, 1, true), 72);
+        assert_eq!(patience_ms(1, 3, 2, true), 36);
         // Never longer than one that does not stand.
         assert_eq!(patience_ms(1, 10, 1, true), 90);
         assert_eq!(patience_ms(1, 80, 1, true), 50);
