@@ -7,6 +7,8 @@
 //! A machine is now faster and now slower, and sizes that seldom run would be judged by what they took in another hour. So
 //! the size that runs most is the gauge: what it takes more than before, all others are taken to take more as well.
 
+use std::collections::VecDeque;
+
 /// So many times are kept for each size.
 const WINDOW: usize = 9;
 /// A batch must be so much cheaper a row than a smaller one to be worth the wait for its rows.
@@ -31,11 +33,8 @@ pub struct Curve {
 /// The last times of one size, in seconds at the machine's speed of now.
 #[derive(Debug, Clone, Default)]
 struct Window {
-    seconds: Vec<f64>,
-    /// Which runs these were.
-    runs: Vec<u64>,
-    /// Where the next one goes.
-    next: usize,
+    /// Each with the number of its run, the oldest first.
+    seconds: VecDeque<(u64, f64)>,
     median: f64,
 }
 
@@ -78,7 +77,7 @@ impl Curve {
         let scale = scale.unwrap_or(exact as f64 / rows as f64);
         self.runs += 1;
         let before = self.windows[size].median;
-        self.windows[size].push(seconds * scale, self.runs);
+        self.windows[size].push(self.runs, seconds * scale);
         match self.gauge == Some(size) {
             true => self.scale_others(size, self.windows[size].median / before),
             false => self.choose_gauge(size),
@@ -199,36 +198,36 @@ impl Curve {
 }
 
 impl Window {
-    fn push(&mut self, seconds: f64, run: u64) {
-        if self.seconds.len() < WINDOW {
-            self.seconds.push(seconds);
-            self.runs.push(run);
-        } else {
-            (self.seconds[self.next], self.runs[self.next]) = (seconds, run);
+    fn push(&mut self, run: u64, seconds: f64) {
+        if self.is_full() {
+            self.seconds.pop_front();
         }
-        self.next = (self.next + 1) % WINDOW;
-        let mut sorted = self.seconds.clone();
+        self.seconds.push_back((run, seconds));
+        let mut sorted: Vec<f64> = self.seconds.iter().map(|(_, seconds)| *seconds).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         // Of two the shorter: what holds a run up is no part of what it takes.
         self.median = sorted[(sorted.len() - 1) / 2];
     }
 
     fn scale(&mut self, factor: f64) {
-        self.seconds
-            .iter_mut()
-            .for_each(|seconds| *seconds *= factor);
+        for (_, seconds) in &mut self.seconds {
+            *seconds *= factor;
+        }
         self.median *= factor;
+    }
+
+    fn is_full(&self) -> bool {
+        self.seconds.len() == WINDOW
     }
 
     /// Over how many of all runs it goes back, once it is full.
     fn span(&self, runs: u64) -> Option<u64> {
-        let is_full = self.runs.len() == WINDOW;
-        is_full.then(|| runs - self.runs[self.next])
+        let (oldest, _) = self.seconds.front().filter(|_| self.is_full())?;
+        Some(runs - oldest)
     }
 
     fn last(&self) -> Option<f64> {
-        let at = (self.next + WINDOW - 1) % WINDOW;
-        self.seconds.get(at).copied()
+        self.seconds.back().map(|(_, seconds)| *seconds)
     }
 }
 
