@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 /// So many times are kept for each size.
 const WINDOW: usize = 9;
-/// A batch must be so much cheaper a row than a smaller one to be worth the wait for its rows.
+/// A batch of twice the rows runs twice as long: it must be so much cheaper a row than a smaller one to be worth the wait,
+/// one of four times the rows by that much once more, and so on.
 const WORTH_IT: f64 = 0.95;
 /// A size must run so many times as often as the gauge to be the gauge itself.
 const MORE_OFTEN: u64 = 2;
@@ -157,8 +158,8 @@ impl Curve {
         }
     }
 
-    /// Where batches stop to pay: the largest size up to `most` that is cheaper a row than all smaller ones, and takes
-    /// no longer than `longest` seconds.
+    /// Where batches stop to pay: the largest size up to `most` that is so much cheaper a row than all smaller ones that it
+    /// is worth its length, and takes no longer than `longest` seconds.
     pub fn knee(&self, most: usize, longest: Option<f64>) -> Knee {
         let mut points = self.points.iter().copied();
         let Some((rows, seconds)) = points.next() else {
@@ -180,7 +181,8 @@ impl Curve {
                 break;
             }
             let each = seconds / rows as f64;
-            if each < best * WORTH_IT {
+            let doublings = (rows as f64 / knee.rows as f64).log2();
+            if each < best * WORTH_IT.powf(doublings) {
                 (knee, best) = (
                     Knee {
                         rows,
@@ -289,6 +291,16 @@ mod tests {
         let mut lasting = curve(|rows| rows, 3);
         lasting.learn(8, 6.0);
         assert_eq!(lasting.knee(1000, None).rows, 8, "two and four did not pay");
+    }
+
+    #[test]
+    fn what_runs_much_longer_must_be_much_cheaper() {
+        let knee = |each: f64| {
+            let mut curve = curve(|rows| rows, 3);
+            curve.learn(64, 64.0 * each);
+            curve.knee(1000, None).rows
+        };
+        assert_eq!((knee(0.7), knee(0.8), knee(0.9)), (64, 1, 1));
     }
 
     #[test]
