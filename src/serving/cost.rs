@@ -150,8 +150,8 @@ impl Costs {
         self.lock().knee(class, &self.bounds).rows
     }
 
-    /// The same for a batch that is taken now, which may try another size.
-    pub fn next_rows(&self, class: &ShapeClass) -> usize {
+    /// The same for a batch that one of so many workers takes now, which may try another size.
+    pub fn next_rows(&self, class: &ShapeClass, workers: u32) -> usize {
         let mut known = self.lock();
         let best = known.knee(class, &self.bounds);
         if self.bounds.filling != Filling::AsMeasured {
@@ -160,7 +160,8 @@ impl Costs {
         let entry = known.entry(class);
         let most = self.bounds.most_rows.min(fitting(entry.row_bytes));
         let longest = self.bounds.longest_seconds();
-        entry.tries.next(&best, &entry.curve, most, longest)
+        let Entry { tries, curve, .. } = entry;
+        tries.next(workers, &best, curve, most, longest)
     }
 
     /// How many of so many rows that are there should run together: less than all where those take less a row.
@@ -392,7 +393,7 @@ mod tests {
         assert_eq!(costs.most_rows(&class), 1);
         // In truth more rows cost hardly more.
         for _ in 0..MANY {
-            let rows = costs.next_rows(&class);
+            let rows = costs.next_rows(&class, 1);
             run(&costs, &class, rows, 100.0 + rows as f64);
         }
         assert_eq!(costs.most_rows(&class), 64, "{:?}", costs.curve(&class));
@@ -406,7 +407,7 @@ mod tests {
         let class = class(2);
         let serve = |of: fn(f64) -> f64| {
             for _ in 0..MANY {
-                let rows = costs.next_rows(&class);
+                let rows = costs.next_rows(&class, 1);
                 run(&costs, &class, rows, of(rows as f64));
             }
             costs.most_rows(&class)
@@ -426,7 +427,7 @@ mod tests {
         (0..4).for_each(|size| run(&costs, &class, 1 << size, 100.0 * 1.5f64.powi(size)));
         assert_eq!(costs.most_rows(&class), 8);
         let longest = (0..MANY)
-            .map(|_| costs.next_rows(&class))
+            .map(|_| costs.next_rows(&class, 1))
             .max()
             .unwrap_or(0);
         assert_eq!(longest, 8);
@@ -443,7 +444,7 @@ mod tests {
         (0..3).for_each(|_| run(&costs, &class, 2, 9000.0));
         assert_eq!(costs.most_rows(&class), 1);
         for _ in 0..MANY {
-            let rows = costs.next_rows(&class);
+            let rows = costs.next_rows(&class, 1);
             run(&costs, &class, rows, 100.0 + rows as f64);
         }
         assert_eq!(costs.most_rows(&class), 64, "{:?}", costs.curve(&class));

@@ -321,7 +321,7 @@ impl Shared {
             let _permit = self.budget.acquire(threads);
             let could_run = 1 + self.budget.free_threads() / threads;
             let plan = |class: &ShapeClass, there| match there {
-                None => costs.next_rows(class),
+                None => costs.next_rows(class, self.at_once()),
                 Some(there) => costs.rows_of(class, there),
             };
             let batch = self.queue.take(Instant::now(), could_run, plan);

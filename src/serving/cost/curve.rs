@@ -1,7 +1,7 @@
 //! What batches of each size take, for one shape class: a window of the last times of each power of two.
 //!
-//! A median stands for a window, so that one slow run tells nothing. Between sizes that were measured the curve is a
-//! straight line. It never falls: more rows cannot take less time, so a size that seems to take longer than a larger one
+//! What a quarter of a window's runs undercut stands for it: what is the matter with a run makes it longer, be it the machine or
+//! memory that it is the first to take. Between sizes that were measured the curve is a straight line. It never falls: more rows cannot take less time, so a size that seems to take longer than a larger one
 //! was measured badly.
 //!
 //! A machine is now faster and now slower, and sizes that seldom run would be judged by what they took in another hour. So
@@ -35,8 +35,9 @@ pub struct Curve {
 #[derive(Debug, Clone, Default)]
 struct Window {
     /// Each with the number of its run, the oldest first.
-    seconds: VecDeque<(u64, f64)>,
-    median: f64,
+    runs: VecDeque<(u64, f64)>,
+    /// What stands for them.
+    takes: f64,
 }
 
 /// How large batches should be, and what speaks against larger ones.
@@ -77,10 +78,10 @@ impl Curve {
         };
         let scale = scale.unwrap_or(exact as f64 / rows as f64);
         self.runs += 1;
-        let before = self.windows[size].median;
+        let before = self.windows[size].takes;
         self.windows[size].push(self.runs, seconds * scale);
         match self.gauge == Some(size) {
-            true => self.scale_others(size, self.windows[size].median / before),
+            true => self.scale_others(size, self.windows[size].takes / before),
             false => self.choose_gauge(size),
         }
         self.draw();
@@ -107,10 +108,10 @@ impl Curve {
 
     fn draw(&mut self) {
         let windows = self.windows.iter().enumerate();
-        let measured = windows.filter(|(_, window)| !window.seconds.is_empty());
+        let measured = windows.filter(|(_, window)| !window.runs.is_empty());
         self.points.clear();
         self.points
-            .extend(measured.map(|(size, window)| (1 << size, window.median)));
+            .extend(measured.map(|(size, window)| (1 << size, window.takes)));
         let mut least = f64::INFINITY;
         for (_, seconds) in self.points.iter_mut().rev() {
             least = least.min(*seconds);
@@ -202,34 +203,33 @@ impl Curve {
 impl Window {
     fn push(&mut self, run: u64, seconds: f64) {
         if self.is_full() {
-            self.seconds.pop_front();
+            self.runs.pop_front();
         }
-        self.seconds.push_back((run, seconds));
-        let mut sorted: Vec<f64> = self.seconds.iter().map(|(_, seconds)| *seconds).collect();
+        self.runs.push_back((run, seconds));
+        let mut sorted: Vec<f64> = self.runs.iter().map(|(_, seconds)| *seconds).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        // Of two the shorter: what holds a run up is no part of what it takes.
-        self.median = sorted[(sorted.len() - 1) / 2];
+        self.takes = sorted[(sorted.len() - 1) / 4];
     }
 
     fn scale(&mut self, factor: f64) {
-        for (_, seconds) in &mut self.seconds {
+        for (_, seconds) in &mut self.runs {
             *seconds *= factor;
         }
-        self.median *= factor;
+        self.takes *= factor;
     }
 
     fn is_full(&self) -> bool {
-        self.seconds.len() == WINDOW
+        self.runs.len() == WINDOW
     }
 
     /// Over how many of all runs it goes back, once it is full.
     fn span(&self, runs: u64) -> Option<u64> {
-        let (oldest, _) = self.seconds.front().filter(|_| self.is_full())?;
+        let (oldest, _) = self.runs.front().filter(|_| self.is_full())?;
         Some(runs - oldest)
     }
 
     fn last(&self) -> Option<f64> {
-        self.seconds.back().map(|(_, seconds)| *seconds)
+        self.runs.back().map(|(_, seconds)| *seconds)
     }
 }
 

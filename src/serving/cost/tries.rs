@@ -1,10 +1,15 @@
 //! Which other sizes than the best batches have now and then, so that no size is judged for ever by what was once
 //! measured. What that costs is bounded: a size that seems to take long is tried the less often.
+//!
+//! The first run of a size after others is cold: it takes memory from the system anew, which may cost a third of it. So each
+//! try is several batches one after the other, of which most are warm.
 
 use super::curve::{Curve, Knee};
 
 /// Of so many batches one tries another size, at most.
 const TRIES: u32 = 32;
+/// So many batches for each worker make a try: one that is cold, and one that is not.
+const BATCHES: u32 = 2;
 /// What tries are known to take more than the best size is no more than such a part of what all batches take. Each holds
 /// up the requests behind it too, so that the slowest of a hundred would tell of a larger part.
 const COST: f64 = 0.002;
@@ -21,16 +26,30 @@ pub struct Tries {
     turn: u32,
     /// The seconds that tries may cost now.
     saved: f64,
+    /// The size that is being tried, and in how many batches more.
+    trying: (usize, u32),
 }
 
 impl Tries {
-    /// The rows of the next batch: those of `best`, or of a size up to `most` that is tried and takes no longer than
-    /// `longest` seconds.
-    pub fn next(&mut self, best: &Knee, curve: &Curve, most: usize, longest: Option<f64>) -> usize {
+    /// The rows of the next batch on one of so many workers: those of `best`, or of a size up to `most` that is tried and
+    /// takes no longer than `longest` seconds.
+    pub fn next(
+        &mut self,
+        workers: u32,
+        best: &Knee,
+        curve: &Curve,
+        most: usize,
+        longest: Option<f64>,
+    ) -> usize {
         let Knee { rows, seconds, .. } = *best;
-        self.asked = self.asked.wrapping_add(1);
         self.saved += COST * seconds;
-        if !self.asked.is_multiple_of(TRIES) {
+        if let (tried, again @ 1..) = self.trying {
+            self.trying = (tried, again - 1);
+            return tried;
+        }
+        let batches = BATCHES * workers.max(1);
+        self.asked = self.asked.wrapping_add(1);
+        if !self.asked.is_multiple_of(batches * TRIES - (batches - 1)) {
             return rows;
         }
         let turn = self.turn.wrapping_add(1);
@@ -52,13 +71,14 @@ impl Tries {
         // One that took less the last time may have been seen in bad moments before; what never ran may take anything.
         let last = curve.last(tried);
         let likely = last.map_or(by_the_best, |last| seen.min(last));
-        let cost = (likely - by_the_best).max(0.0);
+        let cost = f64::from(batches) * (likely - by_the_best).max(0.0);
         if cost > self.saved {
             // Its turn comes when it is paid for.
             return rows;
         }
         self.turn = turn;
         self.saved = (self.saved - cost).min(MOST_SAVED * seconds);
+        self.trying = (tried, batches - 1);
         tried
     }
 }
@@ -84,7 +104,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         for _ in 0..batches {
             *counts
-                .entry(tries.next(&best, curve, 64, None))
+                .entry(tries.next(1, &best, curve, 64, None))
                 .or_default() += 1;
         }
         counts.into_iter().collect()
@@ -96,6 +116,19 @@ mod tests {
         let taken = taken(&curve, 1280);
         // 40 turns: 10 for half the rows, 20 for twice, 10 for four times as many.
         assert_eq!(taken, [(1, 10), (2, 1240), (4, 20), (8, 10)]);
+    }
+
+    #[test]
+    fn each_worker_runs_a_size_that_is_tried_twice_in_a_row() {
+        let curve = curve(&[(1, 150.0), (2, 200.0), (4, 400.0), (8, 800.0)]);
+        let (mut tries, best) = (Tries::default(), curve.knee(64, None));
+        let sizes: Vec<usize> = (0..6 * TRIES)
+            .map(|_| tries.next(3, &best, &curve, 64, None))
+            .collect();
+        let mut parts = sizes.chunk_by(|a, b| a == b);
+        let (before, tried) = (parts.next().expect("some"), parts.next().expect("a try"));
+        assert_eq!((before[0], before.len()), (2, 6 * TRIES as usize - 6));
+        assert_eq!(tried, [4; 6]);
     }
 
     #[test]

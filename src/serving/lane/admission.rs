@@ -187,7 +187,7 @@ impl Shared {
     }
 
     /// How many workers run at once, however many there are.
-    fn at_once(&self) -> u32 {
+    pub(super) fn at_once(&self) -> u32 {
         let Split { workers, threads } = self.runner.split;
         let at_once = workers.min(self.budget.threads() / threads.max(1)).max(1);
         u32::try_from(at_once).unwrap_or(u32::MAX)
