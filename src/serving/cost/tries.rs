@@ -10,8 +10,8 @@ use super::curve::{Curve, Knee};
 const TRIES: u32 = 32;
 /// So many batches for each worker make a try: one that is cold, and one that is not.
 const BATCHES: u32 = 2;
-/// What tries are known to take more than the best size is no more than such a part of what all batches take. Each holds
-/// up the requests behind it too, so that the slowest of a hundred would tell of a larger part.
+/// What tries take longer than batches of the best size is no more than such a part of what all batches take. So long they
+/// hold up their own rows and those behind them: the slowest of a hundred requests would tell of a larger part.
 const COST: f64 = 0.002;
 /// So many batches of the best size is what is saved at most for tries that cost nothing now.
 const MOST_SAVED: f64 = 8.0;
@@ -71,7 +71,7 @@ impl Tries {
         // One that took less the last time may have been seen in bad moments before; what never ran may take anything.
         let last = curve.last(tried);
         let likely = last.map_or(by_the_best, |last| seen.min(last));
-        let cost = f64::from(batches) * (likely - by_the_best).max(0.0);
+        let cost = f64::from(batches) * (likely - seconds.min(by_the_best)).max(0.0);
         if cost > self.saved {
             // Its turn comes when it is paid for.
             return rows;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     /// How often each size is taken in so many batches.
-    fn taken(curve: &Curve, batches: usize) -> Vec<(usize, usize)> {
+    fn taken(curve: &Curve, batches: usize) -> BTreeMap<usize, usize> {
         let (mut tries, best) = (Tries::default(), curve.knee(64, None));
         let mut counts = BTreeMap::new();
         for _ in 0..batches {
@@ -107,21 +107,27 @@ mod tests {
                 .entry(tries.next(1, &best, curve, 64, None))
                 .or_default() += 1;
         }
-        counts.into_iter().collect()
+        counts
     }
 
     #[test]
-    fn sizes_that_cost_as_much_a_row_are_tried_often() {
+    fn sizes_are_tried_by_what_they_take_longer() {
         let curve = curve(&[(1, 150.0), (2, 200.0), (4, 400.0), (8, 800.0)]);
-        let taken = taken(&curve, 1280);
-        // 40 turns: 10 for half the rows, 20 for twice, 10 for four times as many.
-        assert_eq!(taken, [(1, 10), (2, 1240), (4, 20), (8, 10)]);
+        // A round tries half the rows once, twice as many two times and four times as many once.
+        let longer = |rows: f64, best: f64| 2.0 * (rows - best) * 1e-6;
+        let round = longer(150.0, 100.0) + 2.0 * longer(400.0, 200.0) + longer(800.0, 200.0);
+        let batches = (100.0 * round / (COST * 200e-6)) as usize;
+        let taken = taken(&curve, batches);
+        for (rows, expected) in [(1, 200), (4, 400), (8, 200)] {
+            let count = taken[&rows];
+            assert!(count.abs_diff(expected) <= 8, "{rows}: {taken:?}");
+        }
     }
 
     #[test]
     fn each_worker_runs_a_size_that_is_tried_twice_in_a_row() {
-        let curve = curve(&[(1, 150.0), (2, 200.0), (4, 400.0), (8, 800.0)]);
-        let (mut tries, best) = (Tries::default(), curve.knee(64, None));
+        let curve = curve(&[(1, 150.0), (2, 200.0), (4, 200.0)]);
+        let (mut tries, best) = (Tries::default(), curve.knee(2, None));
         let sizes: Vec<usize> = (0..6 * TRIES)
             .map(|_| tries.next(3, &best, &curve, 64, None))
             .collect();
@@ -142,11 +148,11 @@ mod tests {
         };
         let curve = curve(&[1, 2, 4].map(|rows| (rows, micros(rows))));
         let taken = taken(&curve, 100_000);
-        let tried: Vec<_> = taken.iter().filter(|(rows, _)| *rows > 1).collect();
+        let tried: Vec<_> = taken.iter().filter(|(rows, _)| **rows > 1).collect();
         assert_eq!(tried.len(), 2, "both are tried: {taken:?}");
         let cost: f64 = tried
             .iter()
-            .map(|(rows, count)| *count as f64 * (micros(*rows) - 100.0 * *rows as f64))
+            .map(|(rows, count)| **count as f64 * (micros(**rows) - 100.0))
             .sum();
         let share = cost / (100_000.0 * 100.0);
         assert!((0.8 * COST..=COST).contains(&share), "{share}");
