@@ -1,8 +1,8 @@
 //! What batches of each size take, for one shape class: a window of the last times of each power of two.
 //!
-//! What a quarter of a window's runs undercut stands for it: what is the matter with a run makes it longer, be it the machine or
-//! memory that it is the first to take. Between sizes that were measured the curve is a straight line. It never falls: more rows cannot take less time, so a size that seems to take longer than a larger one
-//! was measured badly.
+//! The lower quartile of a window stands for it: whatever is the matter with a run makes it longer, be it the machine or memory
+//! that it takes anew. Between sizes that were measured the curve is a straight line. It never falls: more rows cannot take
+//! less time, so a size that seems to take longer than a larger one was measured badly.
 //!
 //! A machine is now faster and now slower, and sizes that seldom run would be judged by what they took in another hour. So
 //! the size that runs most is the gauge: what it takes more than before, all others are taken to take more as well.

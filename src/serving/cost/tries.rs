@@ -1,8 +1,8 @@
 //! Which other sizes than the best batches have now and then, so that no size is judged for ever by what was once
 //! measured. What that costs is bounded: a size that seems to take long is tried the less often.
 //!
-//! The first run of a size after others is cold: it takes memory from the system anew, which may cost a third of it. So each
-//! try is several batches one after the other, of which most are warm.
+//! The first run of a size after others is cold: it takes memory from the system anew, which may make it a third longer. So
+//! each try is several batches one after the other, of which half are warm.
 
 use super::curve::{Curve, Knee};
 
@@ -114,7 +114,7 @@ mod tests {
     fn sizes_are_tried_by_what_they_take_longer() {
         let curve = curve(&[(1, 150.0), (2, 200.0), (4, 400.0), (8, 800.0)]);
         // A round tries half the rows once, twice as many two times and four times as many once.
-        let longer = |rows: f64, best: f64| 2.0 * (rows - best) * 1e-6;
+        let longer = |micros: f64, than: f64| 2.0 * (micros - than) * 1e-6;
         let round = longer(150.0, 100.0) + 2.0 * longer(400.0, 200.0) + longer(800.0, 200.0);
         let batches = (100.0 * round / (COST * 200e-6)) as usize;
         let taken = taken(&curve, batches);
