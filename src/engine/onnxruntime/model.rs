@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use ort::logging::LogLevel;
@@ -28,15 +28,51 @@ pub struct OnnxRuntimeModel {
     bytes: Bytes,
     folder: Option<PathBuf>,
     signature: Arc<Signature>,
-    sessions: Mutex<Sessions>,
+    sessions: Arc<Sessions>,
     sample: Option<Sample>,
 }
 
-/// The sessions that somebody holds, and the one that was asked for last.
+/// The sessions that somebody holds; while nobody holds any, the one that was let go last, which is likely to be asked
+/// for again. Each has the weights once more.
 #[derive(Default)]
-struct Sessions {
+struct Sessions(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
     by_threads: HashMap<usize, Weak<SharedSession>>,
-    latest: Option<Arc<SharedSession>>,
+    idle: Option<Arc<SharedSession>>,
+}
+
+impl Sessions {
+    /// The session for so many threads, made where nobody holds it.
+    fn take(
+        &self,
+        threads: usize,
+        make: impl FnOnce() -> Result<SharedSession>,
+    ) -> Result<Arc<SharedSession>> {
+        let mut known = self.lock();
+        let held = known.by_threads.get(&threads).and_then(Weak::upgrade);
+        let shared = match held {
+            Some(shared) => shared,
+            None => Arc::new(make()?),
+        };
+        known.by_threads.insert(threads, Arc::downgrade(&shared));
+        known.idle = None;
+        Ok(shared)
+    }
+
+    /// Nobody may need this session any more.
+    fn let_go(&self, threads: usize, shared: &Arc<SharedSession>) {
+        let mut known = self.lock();
+        let mut others = known.by_threads.iter().filter(|(of, _)| **of != threads);
+        if others.all(|(_, other)| other.strong_count() == 0) {
+            known.idle = Some(shared.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl OnnxRuntimeModel {
@@ -49,10 +85,10 @@ impl OnnxRuntimeModel {
             bytes: zipmap::without(&source.bytes, file)?,
             folder: source.folder.clone(),
             signature: Arc::new(file.signature.clone()),
-            sessions: Mutex::default(),
+            sessions: Arc::default(),
             sample: None,
         };
-        model.shared(1)?;
+        model.session(1)?;
         model.sample = find_sample(&model)?;
         // What it has loaded it can run; of several inputs one may be a parameter, such as scales, whose values matter.
         let may_lack_values = model.signature.inputs.len() > 1;
@@ -72,18 +108,6 @@ impl OnnxRuntimeModel {
             None => "loads; no made-up request runs",
         };
         seen.to_owned()
-    }
-
-    fn shared(&self, threads: usize) -> Result<Arc<SharedSession>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = sessions.by_threads.get(&threads).and_then(Weak::upgrade);
-        let shared = match held {
-            Some(shared) => shared,
-            None => Arc::new(self.make(threads)?),
-        };
-        sessions.by_threads.insert(threads, Arc::downgrade(&shared));
-        sessions.latest = Some(shared.clone());
-        Ok(shared)
     }
 
     fn make(&self, threads: usize) -> Result<SharedSession> {
@@ -128,7 +152,8 @@ impl Model for OnnxRuntimeModel {
 
     fn session(&self, threads: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(OnnxRuntimeSession {
-            shared: self.shared(threads)?,
+            shared: self.sessions.take(threads, || self.make(threads))?,
+            sessions: self.sessions.clone(),
             signature: self.signature.clone(),
             threads,
         }))
@@ -145,6 +170,7 @@ impl Model for OnnxRuntimeModel {
 
 struct OnnxRuntimeSession {
     shared: Arc<SharedSession>,
+    sessions: Arc<Sessions>,
     signature: Arc<Signature>,
     threads: usize,
 }
@@ -162,5 +188,11 @@ impl Session for OnnxRuntimeSession {
 
     fn computes_here(&self) -> bool {
         self.threads == 1
+    }
+}
+
+impl Drop for OnnxRuntimeSession {
+    fn drop(&mut self) {
+        self.sessions.let_go(self.threads, &self.shared);
     }
 }

@@ -1,5 +1,6 @@
 //! The ways in which models can be run: each on so many workers of so many threads.
 
+use std::iter;
 use std::sync::Arc;
 
 use crate::engine::Model;
@@ -35,6 +36,5 @@ fn splits(threads: usize, model: &dyn Model) -> impl Iterator<Item = Split> + us
         threads,
     };
     let splits_runs = threads > 1 && model.splits_runs();
-    // A model may keep what the last of them needs, which shall be the usual one.
-    splits_runs.then_some(together).into_iter().chain([each])
+    iter::once(each).chain(splits_runs.then_some(together))
 }
