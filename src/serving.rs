@@ -15,6 +15,7 @@ pub mod lane;
 pub mod loading;
 pub mod measuring;
 pub mod memory;
+pub mod moderation;
 pub mod orders;
 pub mod queue;
 pub mod reconcile;

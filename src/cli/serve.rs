@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::server::{Server, inference_threads};
 use crate::service::VERSION;
+use crate::serving::moderation;
 use crate::shutdown::Signals;
 use crate::telemetry::cgroup::Cgroup;
 use crate::telemetry::logging;
@@ -32,6 +33,7 @@ pub fn run(settings: Settings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(LEAST_ASYNC_THREADS))
         .thread_name("async")
+        .on_thread_park(moderation::before_park)
         .enable_all()
         .build();
     let result = match runtime {

@@ -12,6 +12,7 @@ use crate::repository::scheduling::TimeoutAction;
 use crate::serving::batcher::{Queued as _, Refused, Size, Ticket};
 use crate::serving::cost::Best;
 use crate::serving::knobs::Knobs;
+use crate::serving::moderation;
 use crate::serving::queue::NotQueued;
 use crate::telemetry::logging::milliseconds;
 use crate::telemetry::metrics::DropReason;
@@ -230,6 +231,7 @@ fn is_late(wait: Duration, target: Duration) -> Error {
 }
 
 fn try_again(message: String, wait: Duration) -> Error {
+    moderation::refused(wait);
     let (soonest, latest) = RETRY_AFTER_SECONDS;
     let seconds = wait.as_secs_f64().clamp(soonest, latest);
     Error::new(ErrorKind::QueueFull, message).with_retry_after(Duration::from_secs_f64(seconds))
