@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A pause takes such a part of the time for which the workers have work, so that none runs out of it meanwhile.
 const SHARE: u32 = 8;
 /// Answers wait for the end of a pause too, those of other models included.
-const LONGEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(4);
 /// A shorter pause brings nothing together.
 const SHORTEST: Duration = Duration::from_micros(100);
 
@@ -46,7 +46,7 @@ mod tests {
     fn a_pause_is_a_small_part_of_the_wait() {
         check(0, 0);
         check(8, 1_000);
-        check(60_000, 2_000);
+        check(60_000, 4_000);
     }
 
     #[test]

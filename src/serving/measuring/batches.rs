@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Effort, Way, measure};
 use crate::config::Aim;
+use crate::engine::Session;
 use crate::serving::batcher::Size;
 use crate::serving::budget::ComputeBudget;
 use crate::serving::cost::{Bounds, Costs};
@@ -61,6 +62,7 @@ pub fn measure_batches(
     let began = Instant::now();
     let racer = |way: &Way| Racer {
         way: way.clone(),
+        held: None,
         costs: Arc::new(Costs::new(batches.bounds)),
         found: None,
         in_vain: 0,
@@ -109,6 +111,8 @@ pub fn measure_batches(
 /// One way and what was seen of it so far.
 struct Racer {
     way: Way,
+    /// Keeps what all sessions share, such as the weights, from one size to the next.
+    held: Option<Box<dyn Session>>,
     costs: Arc<Costs>,
     found: Option<Measured>,
     /// Sizes in a row that did not pay.
@@ -127,6 +131,10 @@ impl Racer {
             self.is_done = true;
             return;
         };
+        // Only now is it known to come to an end.
+        if self.held.is_none() {
+            self.held = self.way.model.session(self.way.split.threads).ok();
+        }
         let workers = self.way.split.workers as f64;
         let took = share * workers;
         let class = ShapeClass::of(inputs);
