@@ -16,45 +16,52 @@ const LONGEST: Duration = Duration::from_millis(4);
 const SHORTEST: Duration = Duration::from_micros(100);
 
 thread_local! {
-    static PAUSE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// The shortest that the refusals since the last pause allow.
+    static PAUSE: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// Notes that this thread has refused a request which would have had to wait so long.
 pub fn refused(wait: Duration) {
-    PAUSE.set((wait / SHARE).min(LONGEST));
+    let most = PAUSE.get().unwrap_or(LONGEST);
+    PAUSE.set(Some(most.min(wait / SHARE)));
 }
 
 /// What an async thread does when it has nothing left to do, before it waits for more.
 pub fn before_park() {
-    let pause = PAUSE.take();
-    if pause >= SHORTEST {
+    if let Some(pause) = PAUSE.take().filter(|pause| *pause >= SHORTEST) {
         thread::sleep(pause);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[track_caller]
-    fn check(wait_ms: u64, pause_us: u64) {
-        refused(Duration::from_millis(wait_ms));
-        assert_eq!(PAUSE.get(), Duration::from_micros(pause_us));
+    fn check(waits_ms: &[u64], pause_us: u64) {
+        for wait in waits_ms {
+            refused(Duration::from_millis(*wait));
+        }
+        assert_eq!(PAUSE.take(), Some(Duration::from_micros(pause_us)));
     }
 
     #[test]
-    fn a_pause_is_a_small_part_of_the_wait() {
-        check(0, 0);
-        check(8, 1_000);
-        check(60_000, 4_000);
+    fn no_worker_runs_out_of_work_in_a_pause() {
+        check(&[0], 0);
+        check(&[8], 1_000);
+        check(&[60_000], 4_000);
+        check(&[60_000, 8, 16], 1_000);
     }
 
     #[test]
-    fn a_refusal_makes_one_pause() {
+    fn refusals_make_one_pause() {
         refused(Duration::from_secs(1));
-        let began = std::time::Instant::now();
+        refused(Duration::from_secs(1));
+        let began = Instant::now();
         before_park();
         assert!(began.elapsed() >= LONGEST);
-        assert_eq!(PAUSE.get(), Duration::ZERO);
+        assert_eq!(PAUSE.get(), None);
     }
 }

@@ -230,6 +230,7 @@ fn is_late(wait: Duration, target: Duration) -> Error {
     try_again(message, wait)
 }
 
+/// What a request is refused with that would have had to wait so long.
 fn try_again(message: String, wait: Duration) -> Error {
     moderation::refused(wait);
     let (soonest, latest) = RETRY_AFTER_SECONDS;
