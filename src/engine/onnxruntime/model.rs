@@ -61,7 +61,7 @@ impl Sessions {
         Ok(shared)
     }
 
-    /// Nobody may need this session any more.
+    /// Takes back a session that one of its holders needs no more.
     fn let_go(&self, threads: usize, shared: &Arc<SharedSession>) {
         let mut known = self.lock();
         let mut others = known.by_threads.iter().filter(|(of, _)| **of != threads);

@@ -76,6 +76,9 @@ pub fn measure_batches(
         else {
             break;
         };
+        if rows > 1 {
+            racers.iter_mut().for_each(Racer::hold);
+        }
         let mut active: Vec<_> = racers.iter_mut().filter(|racer| !racer.is_done).collect();
         if active.is_empty() {
             break;
@@ -111,7 +114,7 @@ pub fn measure_batches(
 /// One way and what was seen of it so far.
 struct Racer {
     way: Way,
-    /// Keeps what all sessions share, such as the weights, from one size to the next.
+    /// Keeps what its sessions share, such as the weights, from the second size to the last.
     held: Option<Box<dyn Session>>,
     costs: Arc<Costs>,
     found: Option<Measured>,
@@ -125,16 +128,22 @@ impl Racer {
         self.found.as_ref().map(|found| found.row_seconds)
     }
 
+    /// Holds a session where further sizes are measured. The first was made with a patience that ends, in its first size.
+    fn hold(&mut self) {
+        let Way { model, split, .. } = &self.way;
+        if self.is_done {
+            self.held = None;
+        } else if self.held.is_none() {
+            self.held = model.session(split.threads).ok();
+        }
+    }
+
     /// Takes in a request's share of the time, if the way could run it.
     fn ran(&mut self, inputs: &CheckedInputs, share: Option<f64>) {
         let Some(share) = share else {
             self.is_done = true;
             return;
         };
-        // Only now is it known to come to an end.
-        if self.held.is_none() {
-            self.held = self.way.model.session(self.way.split.threads).ok();
-        }
         let workers = self.way.split.workers as f64;
         let took = share * workers;
         let class = ShapeClass::of(inputs);
